@@ -6,7 +6,7 @@
 __all__ = ['Weighting', 'similarity', 'patch_nce', 'off_diagonal', 'semantic_weights', 'gamma_at', 'negative_logits', 'hdce_loss',
            'relation_loss']
 
-# %% ../nbs/04_hdce_loss.ipynb #a94a4d2d
+# %% ../nbs/04_hdce_loss.ipynb #7511a3f8
 import math
 from typing import Literal
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/04_hdce_loss.ipynb #50097319
+# %% ../nbs/04_hdce_loss.ipynb #344777c0
 def similarity(
     a: Float[Tensor, "... n d"],     # unit vectors
     b: Float[Tensor, "... m d"],     # unit vectors
@@ -25,7 +25,6 @@ def similarity(
     with torch.autocast(a.device.type, enabled=False):
         return a.to(dtype) @ b.to(dtype).mT
 
-# %% ../nbs/04_hdce_loss.ipynb #a5950c65
 def patch_nce(
     embeds_q: Float[Tensor, "b n d"],    # q, embeddings of the translation, unit vectors
     embeds_k: Float[Tensor, "b n d"],    # k, embeddings of the source at the same places; detached here
@@ -36,12 +35,11 @@ def patch_nce(
     truth = torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape[:-1])
     return F.cross_entropy(logits.flatten(0, 1), truth.flatten())
 
-# %% ../nbs/04_hdce_loss.ipynb #043d465e
+# %% ../nbs/04_hdce_loss.ipynb #6050ca18
 def off_diagonal(sim: Float[Tensor, "... n n"]) -> Float[Tensor, "... n n"]:
     "A similarity matrix whose diagonal cannot win: minus infinity there."
     return sim.masked_fill(torch.eye(sim.shape[-1], dtype=torch.bool, device=sim.device), -torch.inf)
 
-# %% ../nbs/04_hdce_loss.ipynb #19d50f00
 def semantic_weights(
     embeds_k: Float[Tensor, "b n d"],    # embeddings of the source, unit vectors
     gamma: float,                        # temperature of the relation, above 0: small is strict, large is uniform
@@ -52,7 +50,7 @@ def semantic_weights(
         relation = off_diagonal(similarity(embeds_k, embeds_k)) / gamma
         return torch.exp(relation - relation.amax(-1, keepdim=True))
 
-# %% ../nbs/04_hdce_loss.ipynb #e3b8a865
+# %% ../nbs/04_hdce_loss.ipynb #1461326a
 def gamma_at(
     progress: float,              # how much of the training is done, in [0, 1]
     start: float = 50.0,          # gamma at progress 0
@@ -64,7 +62,7 @@ def gamma_at(
     if late is not None and progress > 0.5: return late
     return start + (end - start) * progress
 
-# %% ../nbs/04_hdce_loss.ipynb #51c7692a
+# %% ../nbs/04_hdce_loss.ipynb #6b4f6eee
 Weighting = Literal["logit", "density"]
 
 def negative_logits(
@@ -80,7 +78,7 @@ def negative_logits(
         return off_diagonal(sim / tau + log_w - log_w.logsumexp(-1, keepdim=True) + math.log(sim.shape[-1] - 1))
     raise ValueError(f"unknown weighting {weighting!r}: logit or density")
 
-# %% ../nbs/04_hdce_loss.ipynb #8ecd33dd
+# %% ../nbs/04_hdce_loss.ipynb #bc853c96
 def hdce_loss(
     embeds_q: Float[Tensor, "b n d"],    # q, embeddings of the translation, unit vectors
     embeds_k: Float[Tensor, "b n d"],    # k, embeddings of the source at the same places; detached here
@@ -97,7 +95,7 @@ def hdce_loss(
     weights = torch.ones_like(sim) if gamma is None else semantic_weights(embeds_k, gamma)
     return (negative_logits(sim, weights, tau, weighting).logsumexp(-1) - positive).mean()
 
-# %% ../nbs/04_hdce_loss.ipynb #2a0b1fb0
+# %% ../nbs/04_hdce_loss.ipynb #eb832ab7
 def relation_loss(
     embeds_q: Float[Tensor, "b n d"],    # embeddings of the translation, of any length
     embeds_k: Float[Tensor, "b n d"],    # embeddings of the source; detached here

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ASPP', 'ScaleAttention']
 
-# %% ../nbs/05_scale_attention.ipynb #da5139ee
+# %% ../nbs/05_scale_attention.ipynb #1c43fe46
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .generator import init_weights
 
-# %% ../nbs/05_scale_attention.ipynb #40682a9b
+# %% ../nbs/05_scale_attention.ipynb #b2068345
 class ASPP(nn.Module):
     "Atrous spatial pyramid pooling: one global view and four dilated ones, side by side (supplement 2.1.3)."
     def __init__(self,
@@ -27,12 +27,16 @@ class ASPP(nn.Module):
         self.dilated = nn.ModuleList(
             nn.Conv2d(channels, width, kernel, dilation=d, padding=(kernel - 1) * d // 2) for d in dilations)
 
+    def views(self, feats: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b width hv wv"]]:
+        "The views at their own sizes: 1x1 for the pooled one, one pixel less than `feats` for an even kernel at an odd dilation."
+        if min(feats.shape[-2:]) < 2: raise ValueError(f"ASPP needs features of at least 2x2 pixels, got {tuple(feats.shape[-2:])}")
+        return [self.pooled(F.adaptive_avg_pool2d(feats, 1)), *(conv(feats) for conv in self.dilated)]
+
     def forward(self, feats: Float[Tensor, "b c h w"]) -> Float[Tensor, "b five_width h w"]:
-        views = [self.pooled(F.adaptive_avg_pool2d(feats, 1)), *(conv(feats) for conv in self.dilated)]
-        same_size = [F.interpolate(F.relu(v), feats.shape[-2:], mode="bilinear", align_corners=False) for v in views]
+        same_size = [F.interpolate(F.relu(v), feats.shape[-2:], mode="bilinear", align_corners=False) for v in self.views(feats)]
         return torch.cat(same_size, dim=1)
 
-# %% ../nbs/05_scale_attention.ipynb #7b0c1eef
+# %% ../nbs/05_scale_attention.ipynb #33b3b236
 class ScaleAttention(nn.Module):
     "From the global encoder's features to the scale map M in [0, 1]: 1 trusts the local branch, 0 the global one (supplement 2.1.3)."
     def __init__(self,

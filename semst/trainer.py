@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PRESETS', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches', 'locations_for', 'mean_hdce', 'Training',
            'average_gradients', 'save_checkpoint', 'load_checkpoint', 'NonFiniteLoss', 'check_finite', 'CollapseAlarm',
-           'stop_politely', 'ignore_interrupts', 'RunLog', 'fingerprint', 'prepare_run', 'train', 'start_engine']
+           'stop_politely', 'ignore_interrupts', 'readable', 'RunLog', 'fingerprint', 'read_run', 'last_checkpoint',
+           'prepare_run', 'start_engine', 'saved_on_error', 'train']
 
-# %% ../nbs/08_trainer.ipynb #9352bb78
+# %% ../nbs/08_trainer.ipynb #ac33526c
 import hashlib
 import json
 import math
@@ -19,14 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import set_seed
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -43,62 +43,68 @@ from .multiscale import Branch, ModelConfig, SemST, View, from_dict, local_box, 
 from .patch_sampling import sample_locations
 from .ts_loss import ts_loss
 
-# %% ../nbs/08_trainer.ipynb #20438593
+# %% ../nbs/08_trainer.ipynb #2973d61a
 @dataclass(frozen=True)
 class TrainConfig:
     "Everything that decides a run but the two folders; saved with it."
     model: ModelConfig = field(default_factory=ModelConfig)
-    seed: int = 0
-    # data
+    seed: int = 0                           # decides every random choice, together with the step
     load_size: int | None = None            # images are resized to this before cropping; None: 286/256 of the crop, as in CUT
-    resize: Resize = "shorter"              # which side `load_size` means
+    resize: Resize = "shorter"              # which side load_size means
     flip: bool = True                       # mirror half of the crops
-    batch_size: int = 1                     # over all processes
-    # length and steps
-    steps: int | None = None                # training steps; None: as many as `epochs` take
+    batch_size: int = 1                     # images of each domain per step, over all processes
+    steps: int | None = None                # length of the training; None: as many as `epochs` take
     epochs: int = 400                       # passes over the source images
-    lr: float = 2e-4                        # constant for half of the steps, then linear to zero
-    beta1: float = 0.5                      # Adam's
-    beta2: float = 0.999
-    # discriminator
-    ndf: int = 64                           # channels after its first convolution
-    d_strides: tuple[int, ...] = (2, 2, 2, 1)   # 70x70 PatchGAN
-    d_downsample: Downsample = "stride"
-    # objective, eq. 4
-    gan: GANLoss = "bce"
-    lambda_gan: float = 1.0
-    lambda_hdce: float = 1.0
-    lambda_ts: float = 1.0
-    lambda_identity: float = 0.0            # hDCE of G(y) against y; not in eq. 4
+    lr: float = 2e-4                        # learning rate: constant for half of the steps, then linear to zero
+    beta1: float = 0.5                      # Adam's decay of the first moment
+    beta2: float = 0.999                    # Adam's decay of the second moment
+    ndf: int = 64                           # channels after the discriminator's first convolution
+    d_strides: tuple[int, ...] = (2, 2, 2, 1)   # of the discriminator; 2 2 2 1 sees 70x70 pixels
+    d_downsample: Downsample = "stride"     # how the discriminator halves
+    gan: GANLoss = "bce"                    # form of the GAN loss; bce is eq. 1
+    lambda_gan: float = 1.0                 # weight of the GAN loss in eq. 4
+    lambda_hdce: float = 0.1                # weight of hDCE in eq. 4; SRC's for horse2zebra
+    lambda_ts: float = 1.0                  # weight of TS in eq. 4, after the warm-up
+    lambda_identity: float = 0.0            # weight of hDCE between G(y) and y; not in eq. 4
     patches: int = 256                      # locations per tap
     tau: float = 0.07                       # temperature of hDCE
-    weighting: Weighting = "logit"
-    gamma_start: float = 50.0               # of the hard negatives, linear from start ...
-    gamma_end: float = 10.0                 # ... to end
+    weighting: Weighting = "logit"          # where hDCE's weights act
+    gamma_start: float = 50.0               # strictness of the hard negatives at the first step ...
+    gamma_end: float = 10.0                 # ... and at the last
     gamma_late: float | None = None         # if given, gamma from half-way on
-    ts_warmup: float = 0.2                  # share of the training over which lambda_ts rises from 0
-    texture_weight: float = 1.0
-    structure_weight: float = 1.0
+    ts_warmup: float = 0.2                  # share of the training over which TS's weight rises from 0
+    texture_weight: float = 1.0             # of the taps with small fields within TS
+    structure_weight: float = 1.0           # of the taps with large fields within TS
     bandwidth: float = 0.5                  # of rSMI's kernels, in median distances
-    centres: int = 64                       # of rSMI's basis
-    ridge: float = 1e-3
+    centres: int = 64                       # basis functions of rSMI
+    ridge: float = 1e-3                     # lambda of rSMI
     detach_source: bool = True              # TS sends no gradient to the source's embeddings
-    ts_embedder: Literal["shared", "frozen", "momentum"] = "shared"   # which F the TS term sees; "frozen": F gets no gradient from it
-    ts_momentum: float = 0.999              # of the copy of F, if "momentum"
-    # engine
-    mixed_precision: Literal["no", "bf16"] = "no"
-    workers: int = 1                        # processes that load images
-    log_every: int = 10                     # steps
+    ts_embedder: Literal["shared", "frozen", "momentum"] = "shared"   # which F the TS term sees: F itself, F held fixed for this term, or F's momentum copy
+    ts_momentum: float = 0.999              # of the copy of F
+    mixed_precision: Literal["no", "bf16"] = "no"   # bf16 runs the networks in half the bits, the losses stay in float32
+    workers: int = 1                        # processes that load images; the result does not depend on it
+    log_every: int = 10                     # steps between lines of the log
     sample_every: int = 500                 # steps between sample grids
-    checkpoint_every: int = 500             # steps
-    keep: int = 2                           # checkpoints kept
+    checkpoint_every: int = 500             # steps between checkpoints
+    keep: int = 2                           # how many checkpoints stay
+
+    def __post_init__(self):
+        for name in ("batch_size", "epochs", "patches", "log_every", "sample_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1: raise InputError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.steps is not None and self.steps < 1: raise InputError(f"steps {self.steps} must be at least 1")
+        if not self.lr > 0: raise InputError(f"lr {self.lr} must be positive")
 
     @property
     def load(self) -> int:
         "The size that images are resized to."
         return self.load_size or round(self.model.crop * 286 / 256)
 
-# %% ../nbs/08_trainer.ipynb #e67d1ea0
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        "From plain values, as `config.json` holds them; an unknown key is an error."
+        return from_dict(cls, values | dict(model=from_dict(ModelConfig, values["model"])))
+
+# %% ../nbs/08_trainer.ipynb #ccbe0859
 PRESETS = {
     "paper": TrainConfig(),
     "single-scale": TrainConfig(model=ModelConfig(scales=1, crop=256)),
@@ -106,7 +112,7 @@ PRESETS = {
                         patches=128, lr=4e-4, steps=1000, sample_every=250, checkpoint_every=250),
 }
 
-# %% ../nbs/08_trainer.ipynb #d5510088
+# %% ../nbs/08_trainer.ipynb #8fdd7e74
 def lr_at(progress: float, lr: float) -> float:
     "Constant for the first half of the training, then linear to zero (200 + 200 epochs in the paper's code bases)."
     return lr * min(1.0, 2 * (1 - progress))
@@ -115,7 +121,7 @@ def ts_weight_at(progress: float, weight: float, warmup: float) -> float:
     "lambda_TS rises linearly over the first `warmup` of the training: a strong early TS term can destroy pictures."
     return weight * min(1.0, progress / warmup) if warmup > 0 else weight
 
-# %% ../nbs/08_trainer.ipynb #8e752baa
+# %% ../nbs/08_trainer.ipynb #5f868428
 class StepBatches(Sampler):
     "Which sample numbers this process loads at each step: a function of the step alone, so a run can go on anywhere."
     def __init__(self, start: int, steps: int, batch_size: int, rank: int = 0, processes: int = 1):
@@ -129,7 +135,7 @@ class StepBatches(Sampler):
             first = step * self.batch_size + self.rank * self.share
             yield list(range(first, first + self.share))
 
-# %% ../nbs/08_trainer.ipynb #0ebebe49
+# %% ../nbs/08_trainer.ipynb #dbe28b27
 def locations_for(view: View, patches: int, *key) -> list[Tensor]:
     "Random places on the features of every tap, from a key: the same for x and its translation."
     return [sample_locations(*f.shape[-2:], patches, rng(*key, tap)) for tap, f in enumerate(view.feats)]
@@ -139,7 +145,7 @@ def mean_hdce(embeds_q: list[Tensor], embeds_k: list[Tensor], config: TrainConfi
     terms = [hdce_loss(q.float(), k.float(), gamma, config.tau, config.weighting) for q, k in zip(embeds_q, embeds_k)]
     return torch.stack(terms).mean()
 
-# %% ../nbs/08_trainer.ipynb #73f52f21
+# %% ../nbs/08_trainer.ipynb #d1f5e912
 class Training:
     "What changes from step to step: the networks, their optimisers, and how far the run is."
     def __init__(self, config: TrainConfig, steps: int, accelerator: Accelerator):
@@ -159,7 +165,8 @@ class Training:
         elif how == "frozen": embed = lambda *a: functional_call(embedder, {n: p.detach() for n, p in embedder.named_parameters()}, a)
         else: embed = embedder
         embeds_q = shared_q if how == "shared" else embed(feats_q, where)
-        with torch.set_grad_enabled(not self.config.detach_source): return embeds_q, embed(feats_k, where)
+        with torch.set_grad_enabled(not self.config.detach_source): embeds_k = embed(feats_k, where)
+        return embeds_q, embeds_k
 
     def content_losses(self, branch: str, view: View, key: tuple, gamma: float, with_ts: bool = True) -> dict[str, Tensor]:
         "hDCE and TS of one branch, inside its own embedding space (eqs. 2 and 3)."
@@ -169,10 +176,11 @@ class Training:
             feats_q = net.generator.encode(view.y)
             embeds_q = net.embedder(feats_q, where)
             with torch.no_grad(): embeds_k = net.embedder(view.feats, where)
+            if with_ts := with_ts and c.lambda_ts > 0: ts_q, ts_k = self.ts_embeddings(branch, feats_q, view.feats, where, embeds_q)
         losses = dict(hdce=mean_hdce(embeds_q, embeds_k, c, gamma))
-        if with_ts and c.lambda_ts:
-            ts = ts_loss(*self.ts_embeddings(branch, feats_q, view.feats, where, embeds_q), texture_weight=c.texture_weight,
-                         structure_weight=c.structure_weight, detach_source=c.detach_source, centres=c.centres, bandwidth=c.bandwidth, ridge=c.ridge)
+        if with_ts:
+            ts = ts_loss(ts_q, ts_k, texture_weight=c.texture_weight, structure_weight=c.structure_weight, detach_source=c.detach_source,
+                         centres=c.centres, bandwidth=c.bandwidth, ridge=c.ridge)
             losses |= dict(ts=ts.loss, texture=ts.texture, structure=ts.structure)
         return losses
 
@@ -226,7 +234,7 @@ class Training:
         record = dict(zip(["d_loss", "g_loss", "d_real", "d_fake", *terms], values))
         return record | dict(d_grad_norm=norm_d, g_grad_norm=norm_g, gamma=gamma, ts_weight=ts_weight, lr=lr_at(progress, c.lr))
 
-# %% ../nbs/08_trainer.ipynb #c096b251
+# %% ../nbs/08_trainer.ipynb #32fab351
 def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator):
     "Every process ends with the mean gradient, as if one process had seen the whole batch."
     if accelerator.num_processes == 1: return
@@ -234,7 +242,7 @@ def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator):
     flat = accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="mean")
     for g, mean in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(mean.view_as(g))
 
-# %% ../nbs/08_trainer.ipynb #4e88e32d
+# %% ../nbs/08_trainer.ipynb #98ef8e42
 def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
     "Write folder/step_N in one stroke (a stop in the middle leaves no half checkpoint) and drop all but the newest `keep`."
     final, draft = folder / f"step_{training.step:08d}", folder / "unfinished"
@@ -265,7 +273,7 @@ def load_checkpoint(training: Training, folder: Path):
             if which == name: state.setdefault(int(i), {})[what] = value
         optimizer.load_state_dict(optimizer.state_dict() | dict(state=state))
 
-# %% ../nbs/08_trainer.ipynb #d1145655
+# %% ../nbs/08_trainer.ipynb #4e0d5b1b
 class NonFiniteLoss(RuntimeError):
     "A loss or gradient became infinite or NaN; the message says which, where, on which files, and what is still good."
 
@@ -273,11 +281,10 @@ def check_finite(record: dict[str, float], step: int, files: list[str], run: Pat
     "Stop the run if anything it just computed is not finite."
     bad = [f"{name} = {value}" for name, value in record.items() if not math.isfinite(value)]
     if not bad: return
-    good = sorted((run / "checkpoints").glob("step_*"))
-    raise NonFiniteLoss(f"step {step}: {', '.join(bad)}\n  images: {', '.join(files)}\n  last good checkpoint: {good[-1] if good else 'none yet'}\n"
+    raise NonFiniteLoss(f"step {step}: {', '.join(bad)}\n  images: {', '.join(files)}\n  last good checkpoint: {last_checkpoint(run) or 'none yet'}\n"
                         "  try a lower lambda_ts or lr, or a longer ts_warmup; look at the images named (flat ones are the usual cause)")
 
-# %% ../nbs/08_trainer.ipynb #024aae58
+# %% ../nbs/08_trainer.ipynb #c2471b6c
 class CollapseAlarm:
     "Rings when D's loss stays near zero: D has won, G learns nothing more, and pictures decay though every loss is finite."
     def __init__(self, gan: GANLoss, share: float = 0.05, memory: int = 100):
@@ -288,7 +295,7 @@ class CollapseAlarm:
         self.mean = self.decay * self.mean + (1 - self.decay) * d_loss
         return self.mean < self.level
 
-# %% ../nbs/08_trainer.ipynb #0219f5e4
+# %% ../nbs/08_trainer.ipynb #13042d73
 @contextmanager
 def stop_politely() -> Iterator[Callable[[], bool]]:
     "Ctrl-C and SIGTERM only raise a flag, so that a step is never cut in half; yields a function that tells whether one came."
@@ -301,9 +308,14 @@ def stop_politely() -> Iterator[Callable[[], bool]]:
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-def ignore_interrupts(_worker: int): signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignore_interrupts(_worker: int): signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches loader processes too
 
-# %% ../nbs/08_trainer.ipynb #9515ed73
+def readable(loader: DataLoader) -> Iterator[dict]:
+    "The loader's batches; a loader process's traceback about a bad image becomes its one line."
+    try: yield from loader
+    except InputError as e: raise InputError(str(e).strip().splitlines()[-1].removeprefix("semst.data.InputError: ")) from None
+
+# %% ../nbs/08_trainer.ipynb #239c9c90
 class RunLog:
     "log.jsonl, TensorBoard (where it is installed) and sample grids of one run."
     def __init__(self, run: Path, start: int):
@@ -339,26 +351,52 @@ class RunLog:
         self.file.close()
         if self.board: self.board.close()
 
-# %% ../nbs/08_trainer.ipynb #feb66e42
+# %% ../nbs/08_trainer.ipynb #2c3c364f
 def fingerprint(files: list[Path]) -> str:
     "A digest of names and sizes: tells whether a folder is still the one that a run began with."
     return hashlib.sha256("\n".join(f"{f.name} {f.stat().st_size}" for f in files).encode()).hexdigest()[:16]
 
-def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data: UnpairedCrops, resume: bool):
-    "Write RUN/config.json, or with `resume` check that it is the same run."
-    about = dict(source=str(source), target=str(target), config=asdict(config),
+def read_run(run: Path) -> dict:
+    "What RUN/config.json says: folders, data, steps and settings."
+    path = Path(run) / "config.json"
+    if not path.exists(): raise InputError(f"{run} is not a run of semst: it has no config.json")
+    try: return json.loads(path.read_text())
+    except json.JSONDecodeError as e: raise InputError(f"{path}: is damaged ({e})") from None
+
+def last_checkpoint(run: Path) -> Path | None:
+    "The newest checkpoint's folder, if there is one."
+    return max((Path(run) / "checkpoints").glob("step_*"), default=None)
+
+def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data: UnpairedCrops, steps: int, resume: bool):
+    "Write RUN/config.json, or with `resume` make sure that it is the same run: same settings, same images."
+    about = dict(source=str(source), target=str(target), steps=steps, config=asdict(config),
                  data={domain: dict(images=len(files), digest=fingerprint(files)) for domain, files in data.files.items()})
-    path = run / "config.json"
     if not resume:
-        if (run / "checkpoints").exists() or path.exists(): raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
+        if (run / "config.json").exists(): raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
         run.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(about, indent=1))
+        (run / "config.json").write_text(json.dumps(about, indent=1))
         return
-    old, new = json.loads(path.read_text()), json.loads(json.dumps(about))
-    for domain in old["data"]:
+    old, new = read_run(run), json.loads(json.dumps(about))
+    for key in new["config"]:
+        if old["config"].get(key) != new["config"][key]:
+            raise InputError(f"{run} began with {key} = {old['config'].get(key)}, not {new['config'][key]}: a resumed run keeps its settings")
+    for domain in new["data"]:
         if old["data"][domain] != new["data"][domain]: raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with")
 
-# %% ../nbs/08_trainer.ipynb #4b630f4e
+# %% ../nbs/08_trainer.ipynb #a32c84c6
+def start_engine(mixed_precision: str) -> Accelerator:
+    "An Accelerator; its process-wide state is begun anew if an earlier run in this process used another precision."
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed_precision) != mixed_precision: AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=mixed_precision)
+
+def saved_on_error(batches: Iterator[dict], training: Training, run: Path) -> Iterator[dict]:
+    "The batches; if one cannot be loaded, the state so far is written before the error goes on."
+    try: yield from batches
+    except InputError:
+        if training.step and training.accelerator.is_main_process: save_checkpoint(training, run / "checkpoints", training.config.keep)
+        raise
+
+# %% ../nbs/08_trainer.ipynb #23920f2f
 def train(
     source: str | Path,                     # folder of source images
     target: str | Path,                     # folder of target images
@@ -372,9 +410,9 @@ def train(
     run, engine = Path(run), start_engine(config.mixed_precision)
     data = UnpairedCrops(source, target, config.model.crop, config.load, config.resize, config.flip, config.seed)
     steps = config.steps or math.ceil(config.epochs * len(data.files["source"]) / config.batch_size)
-    if engine.is_main_process: prepare_run(run, Path(source), Path(target), config, data, resume)
+    if engine.is_main_process: prepare_run(run, Path(source), Path(target), config, data, steps, resume)
     training = Training(config, steps, engine)
-    if resume and (done := sorted((run / "checkpoints").glob("step_*"))): load_checkpoint(training, done[-1])
+    if resume and (done := last_checkpoint(run)): load_checkpoint(training, done)
     batches = StepBatches(training.step, steps, config.batch_size, engine.process_index, engine.num_processes)
     loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=ignore_interrupts)
     previews, alarm = [data[i] for i in range(4)], CollapseAlarm(config.gan)
@@ -382,28 +420,22 @@ def train(
     clock, since = time.perf_counter(), training.step
 
     with stop_politely() as asked_to_stop, tqdm(total=steps, initial=training.step, unit="step", disable=quiet or not log) as bar:
-        for batch in loader:
+        for batch in saved_on_error(readable(loader), training, run):
             record = training.train_step(batch["x_src"].to(engine.device), batch["y_tgt"].to(engine.device))
             check_finite(record, training.step, batch["x_file"] + batch["y_file"], run)
-            step, last = training.step, training.step == steps or asked_to_stop()
+            step = training.step
+            last = step == steps or asked_to_stop()
             if alarm(record["d_loss"]) and step % 100 == 0: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
             if log and (step % config.log_every == 0 or last):
                 now = time.perf_counter()
-                record["images_per_second"] = config.batch_size * (step - since) / (now - clock)
+                log.scalars(step, record | dict(images_per_second=config.batch_size * (step - since) / (now - clock)))
                 clock, since = now, step
-                log.scalars(step, record)
-                bar.set_postfix({k: f"{record[k]:.3g}" for k in record if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
+                bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
             if log and (step % config.sample_every == 0 or last): log.samples(step, training.model, previews)
             if log and (step % config.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", config.keep)
             bar.update()
             if on_step: on_step(step, record)
-            if asked_to_stop() and step < steps: break
+            if last: break
     if log: log.close()
     if training.step < steps: raise KeyboardInterrupt(f"stopped at step {training.step} of {steps}; its checkpoint is written: go on with --resume")
     return training.model.eval()
-
-# %% ../nbs/08_trainer.ipynb #88c7c94f
-def start_engine(mixed_precision: str) -> Accelerator:
-    "An Accelerator; its process-wide state is begun anew if an earlier run in this process used another precision."
-    if AcceleratorState._shared_state.get("_mixed_precision", mixed_precision) != mixed_precision: AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=mixed_precision)

@@ -1,0 +1,32 @@
+# Two commands: `make reproduce` draws the figures on embedded data, `make test` checks everything.
+PYTHON ?= python3
+PROFILE ?= quick
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup reproduce test notebooks readme
+
+reproduce: .venv/ready
+	python reproduce/run.py --profile $(PROFILE)
+
+test: .venv/ready
+	nbdev_test --path nbs --n_workers 2 --timing
+	python -m pytest
+
+setup: .venv/ready
+
+.venv/ready: settings.ini setup.py pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("semst needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# For authors: run every notebook, clean it, export the package, and write the README.
+notebooks: .venv/ready
+	for nb in nbs/*.ipynb; do jupyter nbconvert --to notebook --execute --inplace $$nb || exit 1; done
+	nbdev_clean
+	nbdev_export
+	$(MAKE) readme
+
+readme: .venv/ready
+	python nbs/readme.py

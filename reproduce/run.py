@@ -1,0 +1,107 @@
+"""Run figure notebooks through papermill, strictly, and write one HTML page of their results.
+
+    python reproduce/run.py                                       every figure, profile quick
+    python reproduce/run.py fig4_horse2zebra -p profile cpu -p seed 1
+
+Each notebook has one cell tagged `parameters`; a name that it does not define is an error, not a new variable.
+Each leaves figure.png, manifest.json and the executed notebook in RESULTS/NAME; RESULTS/index.html shows them all.
+"""
+import argparse
+import ast
+import html
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+
+HERE = Path(__file__).resolve().parent
+
+
+class RunError(Exception):
+    "A mistake in what was asked for, in words for a person."
+
+
+def parameters_of(notebook: Path) -> dict:
+    "Name -> default of every parameter: the plain assignments of the one cell tagged `parameters`."
+    cells = [c for c in nbformat.read(notebook, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    if len(cells) != 1: raise RunError(f"{notebook.name}: {len(cells)} cells are tagged 'parameters'; there must be exactly one")
+    return {line.targets[0].id: ast.literal_eval(line.value) for line in ast.parse(cells[0].source).body if isinstance(line, ast.Assign)}
+
+
+def checked(notebook: Path, given: dict[str, str]) -> dict:
+    "The given parameters, each with the type of its default; an unknown name or a value of another type is an error."
+    defaults = parameters_of(notebook)
+    if unknown := sorted(set(given) - set(defaults)):
+        raise RunError(f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(defaults)}")
+    values = {}
+    for name, text in given.items():
+        kind = type(defaults[name])
+        try: values[name] = text == "True" if kind is bool and text in ("True", "False") else kind(text)
+        except ValueError: raise RunError(f"{notebook.name}: {name} must be {kind.__name__}, not {text!r}") from None
+    return values
+
+
+def run(notebook: Path, results: Path, given: dict[str, str]) -> dict:
+    "Execute one figure's notebook and return its manifest."
+    out = (results / notebook.stem).resolve()
+    values = checked(notebook, {"out_dir": str(out)} | given)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "manifest.json").unlink(missing_ok=True)         # an old one must not speak for a run that fails
+    papermill.execute_notebook(str(notebook), str(out / notebook.name), values, cwd=str(HERE), kernel_name="python3", progress_bar=False)
+    return json.loads((Path(values["out_dir"]) / "manifest.json").read_text())
+
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>SemST: figures</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}img{{max-width:100%}}
+table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px solid #ccc;text-align:left}}</style>
+<h1>SemST: figures</h1><p>Each figure with its verdict, its measurements, the notebook that made it and the manifest it can be traced by.
+Verdicts on embedded data speak of that data, not of the paper's.</p>{sections}</html>"""
+
+SECTION = """<h2>{figure}: {verdict}</h2><p>{data_name} data, profile {profile}, seed {seed}, {wall_seconds:.0f} s on {device}</p>
+<a href="{figure}/figure.png"><img src="{figure}/figure.png" alt="{figure}"></a><table>{rows}</table>
+<p><a href="{figure}/{notebook}">notebook as executed</a> · <a href="{figure}/manifest.json">manifest</a> · revision <code>{git_revision}</code></p>"""
+
+
+def write_index(results: Path) -> Path:
+    "RESULTS/index.html over all manifests that lie there."
+    sections = []
+    for path in sorted(results.glob("*/manifest.json")):
+        m = json.loads(path.read_text())
+        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{v:.4g}</td></tr>" for k, v in m["metrics"].items())
+        sections.append(SECTION.format(**m, profile=html.escape(str(m["parameters"]["profile"])), seed=m["parameters"]["seed"], rows=rows))
+    page = results / "index.html"
+    page.write_text(PAGE.format(sections="\n".join(sections)), encoding="utf-8")
+    return page
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", nargs="*", help="names of notebooks in reproduce/; none: all of them")
+    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("--profile", help="short for -p profile PROFILE")
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results")
+    args = parser.parse_args(argv)
+    given = dict(args.parameter) | ({"profile": args.profile} if args.profile else {})
+    notebooks = [HERE / f"{name.removesuffix('.ipynb')}.ipynb" for name in args.figures] or sorted(HERE.glob("fig*.ipynb"))
+    try:
+        for notebook in notebooks:
+            if not notebook.exists(): raise RunError(f"no figure {notebook.stem}; there are {', '.join(sorted(p.stem for p in HERE.glob('fig*.ipynb')))}")
+            checked(notebook, given)                        # all of them before the first minute is spent
+        for notebook in notebooks:
+            print(f"{notebook.stem} ...", flush=True)
+            manifest = run(notebook, args.results, given)
+            print(f"{notebook.stem}: {manifest['verdict']} ({manifest['wall_seconds']:.0f} s)", flush=True)
+    except RunError as e:
+        print(f"reproduce: {e}", file=sys.stderr)
+        return 2
+    except papermill.PapermillExecutionError as e:
+        print(f"reproduce: {notebook.stem} failed: {e.ename}: {e.evalue}\n  the notebook up to there: {args.results / notebook.stem / notebook.name}", file=sys.stderr)
+        return 1
+    print(f"index: {write_index(args.results)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

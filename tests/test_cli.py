@@ -1,0 +1,161 @@
+"The command line: what a user types, what comes out, and one clear line for every mistake."
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semst.cli import main, one_line
+from semst.scenes import write_scenes
+
+TINY = ["--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4", "--patches", "32", "--steps", "4", "--workers", "0",
+        "--log-every", "1", "--checkpoint-every", "2"]
+
+
+@pytest.fixture(scope="module")
+def horses(tmp_path_factory): return write(tmp_path_factory, "horse")
+
+@pytest.fixture(scope="module")
+def zebras(tmp_path_factory): return write(tmp_path_factory, "zebra")
+
+def write(tmp_path_factory, kind):
+    root = tmp_path_factory.mktemp(kind)
+    write_scenes(root, kind, 4, 48, 0)
+    return root / "images"
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, horses, zebras):
+    "A run that the command itself trained."
+    run = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--source", str(horses), "--target", str(zebras), "--out", str(run), *TINY]) == 0
+    return run
+
+def mistake(capsys, *argv):
+    "The one line that a mistake gives."
+    capsys.readouterr()
+    assert main([str(a) for a in argv]) == 2
+    err = capsys.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("semst: ")]
+    assert len(lines) == 1 and "Traceback" not in err and err.rstrip().endswith(lines[0]), err
+    return lines[0]
+
+
+def test_train_leaves_weights_and_what_info_reads(finished, capsys):
+    assert list(finished.rglob("*.safetensors"))
+    assert main(["info", str(finished)]) == 0
+    out = capsys.readouterr().out
+    for part in ("4 of 4", "(4 images)", "gan", "lambda_ts", "ngf", "parameters", "semst.safetensors"): assert part in out, part
+
+
+def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, "--out", tmp_path / "r", *TINY]
+    assert main([str(w) for w in words]) == 0
+    shutil.rmtree(tmp_path / "r/checkpoints/step_00000004")
+    assert main([str(w) for w in words] + ["--resume"]) == 0
+    assert (tmp_path / "r/checkpoints/step_00000004").exists()
+    shutil.rmtree(tmp_path / "r/checkpoints/step_00000004")
+    assert main(["train", "--out", str(tmp_path / "r"), "--resume"]) == 0                # everything else stands in the run
+    assert (tmp_path / "r/checkpoints/step_00000004").exists()
+    assert "began with lr = 0.0004, not 0.1" in mistake(capsys, "train", "--out", tmp_path / "r", "--resume", "--lr", "0.1")
+    assert "already holds a run" in mistake(capsys, *words)
+
+
+def test_translate_a_folder_keeps_names_sizes_and_subfolders(finished, tmp_path):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    rgb = np.random.default_rng(0).integers(0, 255, (61, 97, 3), np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "in/a.png")
+    Image.fromarray(rgb[..., 0]).save(tmp_path / "in/deep/grey.jpg")
+    Image.fromarray((rgb[..., 0].astype(np.uint16) * 257)).save(tmp_path / "in/sixteen.tif")
+    assert main(["translate", str(finished), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    results = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    assert results == ["a.png", "deep/grey.jpg", "sixteen.tif"]
+    for name in results:
+        with Image.open(tmp_path / "out" / name) as image: assert image.size == (97, 61) and image.mode == "RGB"
+
+
+def test_translate_one_picture_to_a_file_or_into_a_folder(finished, horses, tmp_path):
+    picture = horses / "00000.png"
+    assert main(["translate", str(finished), str(picture), str(tmp_path / "b.png")]) == 0
+    assert main(["translate", str(finished), str(picture), str(tmp_path / "new")]) == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "new/00000.png").read_bytes() != picture.read_bytes()
+
+
+def test_the_library_call_gives_what_the_command_gives(finished, horses, tmp_path):
+    from semst import SemST
+    picture = Image.open(horses / "00001.png")
+    result = SemST.from_pretrained(finished).translate(picture)
+    main(["translate", str(finished), str(horses / "00001.png"), str(tmp_path / "c.png")])
+    assert np.array_equal(np.array(result), np.array(Image.open(tmp_path / "c.png")))
+
+
+def test_one_bad_picture_does_not_cost_the_others(finished, horses, tmp_path, capsys):
+    shutil.copytree(horses, tmp_path / "in")
+    (tmp_path / "in/00002.png").write_text("no picture")
+    assert "00002.png" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "00003.png"]
+
+
+@pytest.mark.parametrize("words, says", [
+    ("translate {run} nowhere out", "nowhere: no such file or folder"),
+    ("translate {data} {data} out", "is not a run of semst"),
+    ("translate nowhere {data} out", "nowhere: no such run"),
+    ("translate {run} {data} {data}", "is an input"),
+    ("translate {run} {data}/00000.png {data}/00000.png", "is an input"),
+    ("translate {run} {data}/00000.png {data}", "is an input"),
+    ("translate {run} {empty} out", "no images in it"),
+    ("translate {run} {data}", "required"),
+    ("info {data}", "is not a run of semst"),
+    ("info {data}/00000.png", "is not a run of semst"),
+    ("train --source nowhere --target {data} --out out", "nowhere: no such folder"),
+    ("train --source {empty} --target {data} --out out", "no images in it"),
+    ("train --source {data} --target {data}/00000.png --out out", "is a file; a folder of images is needed"),
+    ("train --source {data} --target {data} --out out", "smaller than the crop"),
+    ("train --source {data} --target {data} --out out --preset tiny --crop 30", "crop 30 must be a multiple of 4"),
+    ("train --source {data} --target {data} --out out --preset tyni", "'tyni'"),
+    ("train --source {data} --target {data} --out out --lamda-ts 3", "--lamda-ts"),
+    ("train --source {data} --target {data} --out out --steps many", "many"),
+    ("train --source {data} --target {data} --out out --steps 0", "steps 0 must be at least 1"),
+    ("train --out nowhere --resume", "is not a run of semst"),
+    ("train --source {data} --out out", "--target"),
+    ("trian", "trian"),
+    ("", "train, translate, info"),
+])
+def test_every_mistake_is_one_line_and_code_2(finished, horses, tmp_path, capsys, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    line = mistake(capsys, *words.format(run=finished, data=horses, empty=tmp_path / "empty").split())
+    assert says in line, line
+    assert not (tmp_path / "out").exists(), "a mistake must leave nothing behind"
+
+
+def test_a_damaged_run_is_named(finished, horses, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "r")
+    weights = next((tmp_path / "r/checkpoints").glob("*4/semst.safetensors"))
+    weights.write_bytes(b"not a safetensors file")
+    assert str(weights) in mistake(capsys, "translate", tmp_path / "r", horses, tmp_path / "out")
+    (tmp_path / "r/config.json").write_text("{")
+    assert "config.json" in mistake(capsys, "info", tmp_path / "r")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["translate", "--help"], ["info", "--help"]])
+def test_help_reads_well(words, capsys):
+    with pytest.raises(SystemExit) as stop: main(words)
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert "semst" in out and "folder" in out
+
+
+def test_every_option_explains_itself():
+    from dataclasses import fields
+    from tyro._docstrings import get_field_docstring
+    from semst.multiscale import ModelConfig
+    from semst.trainer import TrainConfig
+    for cls in (TrainConfig, ModelConfig):
+        for f in fields(cls):
+            if f.name != "model": assert get_field_docstring(cls, f.name, ()), f"{cls.__name__}.{f.name} has no comment"
+
+
+def test_one_line():
+    boxed = "╭─ Unrecognized options ───╮\n│ Unrecognized options: --x │\n│ ───────────── │\n│ For full helptext, run semst --help │\n╰───╯\n"
+    assert one_line(boxed) == "Unrecognized options: --x; for all options, run semst --help"
