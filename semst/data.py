@@ -6,7 +6,7 @@
 __all__ = ['IMAGE_SUFFIXES', 'Resize', 'InputError', 'list_images', 'open_image', 'has_known_range', 'grey_to_8_bits',
            'load_image', 'to_tensor', 'to_image', 'rng', 'shuffled', 'resize_image', 'random_crop', 'UnpairedCrops']
 
-# %% ../nbs/00_data.ipynb #10f3fb52
+# %% ../nbs/00_data.ipynb #b20aaead
 import hashlib
 import operator
 import warnings
@@ -22,11 +22,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-# %% ../nbs/00_data.ipynb #11a2c090
+# %% ../nbs/00_data.ipynb #f043b930
 class InputError(ValueError):
     "Something the user gave cannot be used; the message names the file or value and says what to do."
 
-# %% ../nbs/00_data.ipynb #73d11a9f
+# %% ../nbs/00_data.ipynb #00174c52
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 def list_images(
@@ -41,7 +41,7 @@ def list_images(
     if not files: raise InputError(f"{folder}: no images in it (looked for {', '.join(IMAGE_SUFFIXES)})")
     return files
 
-# %% ../nbs/00_data.ipynb #054b57b1
+# %% ../nbs/00_data.ipynb #46b134c8
 def open_image(
     path: str | Path,
 ) -> Image.Image:  # not decoded yet: size and mode are known, the file is open; close it, or use `with`
@@ -57,7 +57,7 @@ def open_image(
                              "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
         except Exception as e: raise InputError(f"{path}: cannot be read as an image ({e})") from None
 
-# %% ../nbs/00_data.ipynb #04936bf3
+# %% ../nbs/00_data.ipynb #422e4ea7
 def has_known_range(
     image: Image.Image,  # as `open_image` returns it
 ) -> bool:
@@ -73,7 +73,7 @@ def grey_to_8_bits(
     "16-bit grey to 8 bits: v / 257, rounded to the nearest level, so that black stays 0 and white becomes 255."
     return Image.fromarray(((np.asarray(image).astype(np.int32) + 128) // 257).astype(np.uint8))
 
-# %% ../nbs/00_data.ipynb #e6b12ec9
+# %% ../nbs/00_data.ipynb #39457410
 def load_image(
     path: str | Path,  # greyscale, palette, RGBA, CMYK and 16-bit grey are converted, EXIF rotation is applied, alpha is dropped
 ) -> Image.Image:  # 8-bit RGB
@@ -88,7 +88,7 @@ def load_image(
             return image.convert("RGB")
         except Exception as e: raise InputError(f"{path}: cannot be decoded, it is probably damaged ({e})") from None
 
-# %% ../nbs/00_data.ipynb #16440e55
+# %% ../nbs/00_data.ipynb #44ef6cb6
 def to_tensor(image: Image.Image) -> Float[Tensor, "3 h w"]:
     "An 8-bit RGB picture as numbers in [-1, 1]."
     return TF.pil_to_tensor(image).float() / 127.5 - 1
@@ -97,7 +97,7 @@ def to_image(x: Float[Tensor, "3 h w"]) -> Image.Image:
     "Numbers in [-1, 1] as an 8-bit RGB picture, rounded to the nearest level; the inverse of `to_tensor`."
     return TF.to_pil_image(((x.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
 
-# %% ../nbs/00_data.ipynb #0ec73373
+# %% ../nbs/00_data.ipynb #5d8a945b
 def rng(
     *key: int | str,  # what the draw is for, for example `(seed, "source", "crop", sample)`
 ) -> torch.Generator:  # a fresh generator on the CPU, the same for the same key in every process
@@ -106,13 +106,13 @@ def rng(
     digest = hashlib.sha256(repr(name).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
-# %% ../nbs/00_data.ipynb #0c838c9c
+# %% ../nbs/00_data.ipynb #3a8a6652
 @lru_cache(maxsize=8)
 def shuffled(n: int, seed: int, domain: str, epoch: int) -> tuple[int, ...]:
     "The order in which one domain's `n` images are seen in one epoch."
     return tuple(torch.randperm(n, generator=rng(seed, domain, "order", epoch)).tolist())
 
-# %% ../nbs/00_data.ipynb #46fc9ca4
+# %% ../nbs/00_data.ipynb #5f416a41
 Resize = Literal["shorter", "square", "none"]
 
 def resize_image(
@@ -128,7 +128,7 @@ def resize_image(
     new = (size, size) if how == "square" else (max(size, round(w * scale)), max(size, round(h * scale)))
     return image.resize(new, Image.Resampling.BICUBIC)
 
-# %% ../nbs/00_data.ipynb #3ffe8e6f
+# %% ../nbs/00_data.ipynb #18337e31
 def random_crop(
     image: Image.Image,
     size: int,                    # pixels; the crop is a square
@@ -143,7 +143,7 @@ def random_crop(
     mirrored = flip and torch.rand((), generator=generator) < 0.5
     return ImageOps.mirror(image) if mirrored else image
 
-# %% ../nbs/00_data.ipynb #f7747aee
+# %% ../nbs/00_data.ipynb #0306ad99
 class UnpairedCrops(Dataset):
     "Sample number -> one random crop of a source image and one of a target image, unpaired; endless, so it has no length."
     def __init__(self,

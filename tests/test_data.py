@@ -1,4 +1,5 @@
 "Files of every kind become 8-bit RGB or one clear complaint, and a sample depends on nothing but its number and the seed."
+import gc
 import pickle
 import random
 import struct
@@ -245,6 +246,7 @@ def test_files_are_closed(tmp_path):
         warnings.simplefilter("always")
         load_image(tmp_path / "a.bmp")
         complaint(load_image, tmp_path / "b.bmp")
+        gc.collect()
     assert not [w for w in seen if issubclass(w.category, ResourceWarning)]
 
 
@@ -379,6 +381,12 @@ def test_samples_do_not_depend_on_the_order_of_reading_or_on_global_dice(folders
 
 def test_another_seed_is_another_stream(folders):
     one, two = (UnpairedCrops(*folders, crop=32, load_size=34, seed=seed) for seed in (0, 1))
+    assert not any(torch.equal(one[s]["x_src"], two[s]["x_src"]) for s in range(5))
+
+
+def test_the_seed_decides_the_crop_and_not_only_the_file(tmp_path):
+    noise(64, 64).save(tmp_path / "only.png")
+    one, two = (UnpairedCrops(tmp_path, tmp_path, crop=16, load_size=64, seed=seed) for seed in (0, 1))
     assert not any(torch.equal(one[s]["x_src"], two[s]["x_src"]) for s in range(5))
 
 

@@ -14,7 +14,8 @@ from semst.data import InputError, rng
 from semst.multiscale import ModelConfig, SemST, local_box
 from semst.scenes import write_scenes
 from semst.trainer import (
-    PRESETS, CollapseAlarm, NonFiniteLoss, StepBatches, TrainConfig, Training, last_checkpoint, lr_at, start_engine, train, ts_weight_at)
+    PRESETS, CollapseAlarm, NonFiniteLoss, StepBatches, TrainConfig, Training, content_losses, last_checkpoint, lr_at, start_engine, train,
+    train_step, ts_weight_at)
 
 ONE = TrainConfig(model=ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16), ndf=4, d_strides=(2, 1), patches=32, centres=16,
                   steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3, gamma_end=1.0)
@@ -114,7 +115,7 @@ def training(config, seed=0):
 def test_ts_gradient_reaches_f_only_when_shared():
     for how, reaches in (("shared", True), ("frozen", False), ("momentum", False)):
         t, x, _ = training(replace(ONE, ts_embedder=how))
-        t.content_losses("global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
         grads = [p.grad for p in t.model.branches["global"].embedder.parameters()]
         assert any(g is not None and g.abs().sum() > 0 for g in grads) == reaches, how
         assert t.model.branches["global"].generator.model[1].weight.grad.abs().sum() > 0          # G learns from it in every case
@@ -124,7 +125,7 @@ def test_source_side_is_detached_unless_asked():
     gradients = []
     for detach in (True, False):
         t, x, _ = training(replace(ONE, detach_source=detach))
-        t.content_losses("global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
         gradients.append(t.model.branches["global"].embedder["mlp_4"][0].weight.grad.clone())
     assert not torch.allclose(*gradients)
 
@@ -132,7 +133,7 @@ def test_source_side_is_detached_unless_asked():
 def test_momentum_copy_follows_slowly():
     t, x, y = training(replace(ONE, ts_embedder="momentum", ts_momentum=0.9))
     before = [p.clone() for p in t.teachers.parameters()]
-    t.train_step(x, y)
+    train_step(t, x, y)
     for old, slow, fast in zip(before, t.teachers.parameters(), t.model.branches["global"].embedder.parameters()):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
@@ -140,7 +141,7 @@ def test_momentum_copy_follows_slowly():
 def test_objective_is_the_weighted_sum_of_equation_4():
     config = replace(TWO, lambda_gan=0.5, lambda_hdce=0.25, lambda_ts=3.0, lambda_identity=0.125, ts_warmup=0.0)
     t, x, y = training(config)
-    r = t.train_step(x, y)
+    r = train_step(t, x, y)
     both = lambda name: r[f"{name}_global"] + r[f"{name}_local"]                                   # eqs. 2 and 3
     assert r["g_loss"] == pytest.approx(0.5 * r["gan"] + 0.25 * both("hdce") + 3.0 * both("ts") + 0.125 * both("identity"), rel=1e-5)
     assert both("ts") == pytest.approx(-both("texture") - both("structure"), rel=1e-5)
@@ -150,7 +151,7 @@ def test_discriminator_learns_first_and_alone():
     "With a frozen generator (all its weights 0 in eq. 4) D's loss falls, and G does not move."
     t, x, y = training(replace(ONE, lambda_gan=0.0, lambda_hdce=0.0, lambda_ts=0.0, lr=1e-2))
     before = [p.clone() for p in t.model.parameters()]
-    losses = [t.train_step(x, y)["d_loss"] for _ in range(5)]
+    losses = [train_step(t, x, y)["d_loss"] for _ in range(5)]
     assert losses[-1] < 0.8 * losses[0]
     for old, new in zip(before, t.model.parameters()): assert torch.equal(old, new)
 
@@ -159,7 +160,7 @@ def test_content_losses_learn():
     "hDCE alone ties each output patch to its source patch within a few steps."
     t, x, y = training(replace(ONE, lambda_gan=0.0, lambda_ts=0.0, lr=2e-3))
     t.steps = 10_000
-    losses = [t.train_step(x, y)["hdce_global"] for _ in range(30)]
+    losses = [train_step(t, x, y)["hdce_global"] for _ in range(30)]
     assert losses[-1] < losses[0] - 0.5
 
 
