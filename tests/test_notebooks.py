@@ -1,0 +1,79 @@
+"The notebooks are the source: clean, executed, in sync with the package and the README, and in reading order."
+import ast
+import configparser
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+FIGURES = sorted((ROOT / "reproduce").glob("*.ipynb"))
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "The notebooks and their settings, elsewhere; the package there is exported from scratch."
+    root = tmp_path_factory.mktemp("project")
+    for name in ("nbs", "reproduce"): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
+    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT / name, root)
+    (root / "semst").mkdir()
+    shutil.copy(ROOT / "semst/__init__.py", root / "semst")
+    subprocess.run([BIN / "nbdev_export"], cwd=root, check=True, capture_output=True)
+    for folder in ("nbs", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
+    return root
+
+
+def test_package_is_what_the_notebooks_export(copy):
+    ours, fresh = ({p.name: p.read_text() for p in (root / "semst").glob("*.py")} for root in (ROOT, copy))
+    assert sorted(ours) == sorted(fresh), "a module without a notebook, or a notebook without its module: run nbdev_export"
+    for name in ours: assert ours[name] == fresh[name], f"semst/{name} differs from its notebook: run nbdev_export"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS + FIGURES, ids=lambda p: p.name)
+def test_notebook_is_clean(copy, notebook):
+    assert (copy / notebook.relative_to(ROOT)).read_text() == notebook.read_text(), f"run nbdev_clean --fname {notebook}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
+def test_notebook_was_executed_without_errors(notebook):
+    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
+    outputs = [o for c in cells for o in c["outputs"]]
+    assert outputs and not [o for o in outputs if o["output_type"] == "error"]
+    assert notebook.stat().st_size < 500_000
+
+
+def test_modules_import_only_earlier_ones():
+    order = [re.search(r"default_exp (\w+)", nb.read_text()) for nb in NOTEBOOKS]
+    order = [m.group(1) for m in order if m]
+    assert set(order) == {p.stem for p in (ROOT / "semst").glob("*.py")} - {"__init__", "_modidx"}
+    for i, name in enumerate(order):
+        for node in ast.walk(ast.parse((ROOT / f"semst/{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("semst.")):
+                assert node.module.removeprefix("semst.") in order[:i], f"{name} imports {node.module}, which comes later"
+
+
+def test_package_imports_no_development_dependency():
+    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib safetensors accelerate tqdm tensorboard tyro semst".split()) | set(sys.stdlib_module_names)
+    for path in (ROOT / "semst").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in names: assert name.split(".")[0] in allowed, f"{path.name} imports {name}"
+
+
+def test_badges_point_to_the_repository_of_settings_ini():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    user, repo = (settings["DEFAULT"][k] for k in ("user", "repo"))
+    for nb in NOTEBOOKS:
+        if nb.name[0].isdigit(): assert f"colab.research.google.com/github/{user}/{repo}/blob/main/nbs/{nb.name}" in nb.read_text(), nb.name
+
+
+def test_readme_is_the_index_notebook():
+    fresh = subprocess.run([sys.executable, ROOT / "nbs/readme.py", "--print"], check=True, capture_output=True, text=True).stdout
+    assert (ROOT / "README.md").read_text() == fresh, "run: make readme"
