@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Command', 'Train', 'pair_up', 'Translate', 'Info', 'starting_point', 'one_line', 'parse', 'main']
 
-# %% ../nbs/09_command_line.ipynb #1de150fb
+# %% ../nbs/09_command_line.ipynb #6b9ad772
 import contextlib
 import io
 import json
@@ -24,7 +24,7 @@ from .data import IMAGE_SUFFIXES, InputError, list_images, load_image
 from .multiscale import SemST, find_weights
 from .trainer import PRESETS, NonFiniteLoss, TrainConfig, last_checkpoint, read_run, train
 
-# %% ../nbs/09_command_line.ipynb #ee32cafb
+# %% ../nbs/09_command_line.ipynb #70457ed2
 @dataclass
 class Train:
     "Train a translator from two folders of images; any size, any of the usual formats, subfolders included."
@@ -39,7 +39,7 @@ class Train:
         model = train(self.source, self.target, self.out, self.config, self.resume)
         print(f"done: {find_weights(self.out)}")
 
-# %% ../nbs/09_command_line.ipynb #c636224a
+# %% ../nbs/09_command_line.ipynb #cf5bb86f
 def pair_up(source: Path, output: Path) -> list[tuple[Path, Path]]:
     "Which file becomes which: names are kept, and nothing is ever written over an input."
     if source.is_dir():
@@ -53,7 +53,7 @@ def pair_up(source: Path, output: Path) -> list[tuple[Path, Path]]:
         if result.resolve() in inputs: raise InputError(f"{result} is an input: results would be written over it; choose another output")
     return pairs
 
-# %% ../nbs/09_command_line.ipynb #e10fbde4
+# %% ../nbs/09_command_line.ipynb #84ad268f
 @dataclass
 class Translate:
     "Translate a picture, or every picture in a folder, with a trained run."
@@ -77,7 +77,7 @@ class Translate:
         print(f"{len(pairs) - len(failed)} of {len(pairs)} images translated into {self.output}")
         if failed: raise InputError("; ".join(failed))
 
-# %% ../nbs/09_command_line.ipynb #6a3900f8
+# %% ../nbs/09_command_line.ipynb #f1076607
 @dataclass
 class Info:
     "What a run is: its data, its settings, how far it is, and its last losses."
@@ -99,7 +99,7 @@ class Info:
         width = max(len(k) for k in rows)
         print("\n".join(f"{k:<{width}}  {v}".rstrip() for k, v in rows.items()))
 
-# %% ../nbs/09_command_line.ipynb #049e0d4c
+# %% ../nbs/09_command_line.ipynb #1dfc1f7c
 def starting_point(argv: list[str]) -> Train:
     "The defaults that the command line overrides: a preset's settings, or with --resume the run's own."
     def value(flag):
@@ -117,7 +117,7 @@ def one_line(message: str) -> str:
     text = re.sub(r"\s+", " ", " ".join(line for line in lines if line)).strip()
     return re.sub(r"\.? For full helptext, run:?", "; for all options, run", text)
 
-# %% ../nbs/09_command_line.ipynb #7dfa9489
+# %% ../nbs/09_command_line.ipynb #9023a63a
 Command = Train | Translate | Info
 
 def parse(argv: list[str]) -> Command:

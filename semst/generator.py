@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Downsample', 'Upsample', 'InstanceNorm', 'BlurDown', 'BlurUp', 'ResidualBlock', 'down_block', 'up_block',
-           'init_weights', 'Generator', 'receptive_field', 'some', 'differences', 'load_cut_weights']
+           'init_weights', 'layers_down', 'layers_up', 'Generator', 'receptive_field', 'some', 'differences',
+           'load_cut_weights']
 
-# %% ../nbs/01_generator.ipynb #1e3d2272
+# %% ../nbs/01_generator.ipynb #5f7ee83d
 import pickle
 from copy import deepcopy
 from pathlib import Path
@@ -19,26 +20,26 @@ from torch import Tensor, nn
 
 from .data import InputError
 
-# %% ../nbs/01_generator.ipynb #66778c08
+# %% ../nbs/01_generator.ipynb #29f302a2
 class InstanceNorm(nn.Module):
     "Every channel of every image to mean 0 and variance 1: no affine, no running statistics (supplement 2.1.1; the details are CUT's)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return F.group_norm(x, x.shape[1])   # the same function as F.instance_norm, with a right gradient: see the notebook
 
-# %% ../nbs/01_generator.ipynb #a95d43d6
+# %% ../nbs/01_generator.ipynb #3ae3fc98
 class BlurDown(nn.Module):
     "Blur with [1, 2, 1] in both directions, then keep every second pixel (Zhang 2019; our reading of supplement 2.1.1)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         x = F.pad(x, (1, 1, 1, 1), mode="reflect")
         return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=2)   # [1, 1] * [1, 1] = [1, 2, 1]
 
-# %% ../nbs/01_generator.ipynb #2fca45ee
+# %% ../nbs/01_generator.ipynb #29ad1593
 class BlurUp(nn.Module):
     "Double the size; bilinear interpolation is the blur [1, 3, 3, 1] of the enlarged grid (CUT's choice)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
-# %% ../nbs/01_generator.ipynb #5b370cfb
+# %% ../nbs/01_generator.ipynb #4531c6d0
 class ResidualBlock(nn.Module):
     "x + conv-norm-ReLU-conv-norm(x), reflection padding, no ReLU after the sum (supplement 2.1.1)."
     def __init__(self, channels: int):
@@ -49,7 +50,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]: return x + self.conv_block(x)
 
-# %% ../nbs/01_generator.ipynb #219e01d0
+# %% ../nbs/01_generator.ipynb #b500cfef
 Downsample = Literal["blur", "stride"]
 Upsample = Literal["deconv", "blur"]
 
@@ -65,7 +66,7 @@ def up_block(c_in: int, c_out: int, how: Upsample) -> list[nn.Module]:
     if how == "deconv": return [nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown upsample {how!r}: deconv or blur")
 
-# %% ../nbs/01_generator.ipynb #e5628339
+# %% ../nbs/01_generator.ipynb #3ec03546
 def init_weights(network: nn.Module, gain: float = 0.02) -> nn.Module:
     "Xavier normal weights and zero biases for every convolution and linear layer, in place (CUT's default)."
     for layer in network.modules():
@@ -74,7 +75,19 @@ def init_weights(network: nn.Module, gain: float = 0.02) -> nn.Module:
             if layer.bias is not None: nn.init.zeros_(layer.bias)
     return network
 
-# %% ../nbs/01_generator.ipynb #f2904a35
+# %% ../nbs/01_generator.ipynb #33f0401e
+def layers_down(ngf: int, blocks: int, downsample: Downsample) -> list[nn.Module]:
+    "c7s1-64, two downsampling blocks, nine residual blocks: from a picture to small maps of `4 * ngf` channels (supplement 2.1.1)."
+    return [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), InstanceNorm(), nn.ReLU(),
+            *down_block(ngf, 2 * ngf, downsample), *down_block(2 * ngf, 4 * ngf, downsample),
+            *(ResidualBlock(4 * ngf) for _ in range(blocks))]
+
+def layers_up(ngf: int, upsample: Upsample) -> list[nn.Module]:
+    "Two upsampling blocks, c7s1-3 and tanh: back to a picture in [-1, 1] (supplement 2.1.1; the tanh is CUT's)."
+    return [*up_block(4 * ngf, 2 * ngf, upsample), *up_block(2 * ngf, ngf, upsample),
+            nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
+
+# %% ../nbs/01_generator.ipynb #7d752c09
 class Generator(nn.Module):
     "G = G_dec . G_enc, a flat list of layers as in CUT; `taps` are indices into it (supplement 2.1.1 and 2.1.2)."
     def __init__(self,
@@ -85,15 +98,11 @@ class Generator(nn.Module):
         taps: tuple[int, ...] = (0, 4, 8, 12, 16),           # layers whose outputs are features; G_enc ends at the last
     ):
         super().__init__()
-        body = [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), InstanceNorm(), nn.ReLU(),
-                *down_block(ngf, 2 * ngf, downsample), *down_block(2 * ngf, 4 * ngf, downsample),
-                *(ResidualBlock(4 * ngf) for _ in range(blocks))]
-        if not taps or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < len(body):
-            raise ValueError(f"taps {tuple(taps)} must rise and lie before the upsampling, in 0..{len(body) - 1}")
+        down = layers_down(ngf, blocks, downsample)
+        if not taps or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < len(down):
+            raise ValueError(f"taps {tuple(taps)} must rise and lie before the upsampling, in 0..{len(down) - 1}")
         self.taps = tuple(taps)
-        self.model = nn.Sequential(*body,
-            *up_block(4 * ngf, 2 * ngf, upsample), *up_block(2 * ngf, ngf, upsample),
-            nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh())
+        self.model = nn.Sequential(*down, *layers_up(ngf, upsample))
         init_weights(self)
 
     @property
@@ -121,7 +130,7 @@ class Generator(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]: return self.decode(self.encode(x)[-1])
 
-# %% ../nbs/01_generator.ipynb #48ee7a3b
+# %% ../nbs/01_generator.ipynb #2d8d1445
 def receptive_field(
     layers: nn.Module,     # any stack of convolutions that maps (1, 3, h, w) to a map; not changed
     size: int = 201,       # side of the probe, larger than the field and odd
@@ -136,25 +145,24 @@ def receptive_field(
     y = layers(x)
     y[..., y.shape[-2] // 2, y.shape[-1] // 2].sum().backward()
     field = int((x.grad.abs().sum(dim=(0, 1, 2)) > 0).sum())
-    if field == size: raise ValueError(f"the field fills the probe: use a size above {size}")
+    if not 0 < field < size: raise ValueError(f"{field} of {size} pixels: the probe must be larger than the field, and no layer may saturate")
     return field
 
-# %% ../nbs/01_generator.ipynb #c2324dee
+# %% ../nbs/01_generator.ipynb #ba66feaa
 def some(names: list[str], most: int = 3) -> str:
     "The first few of a list of names and how many more there are."
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
     "In what a network's weights (`ours`) and a file's (`theirs`) differ by name and shape; empty if they fit."
-    both = [n for n in ours if n in theirs]
+    def size(w: Tensor) -> str: return "x".join(map(str, w.shape))
     kinds = {
         "missing in the file": [n for n in ours if n not in theirs],
         "unknown to the network": [n for n in theirs if n not in ours],
-        "of another shape": [f"{n} {tuple(theirs[n].shape)} in the file, {tuple(ours[n].shape)} in the network"
-                             for n in both if ours[n].shape != theirs[n].shape]}
+        "of another shape": [f"{n} ({size(theirs[n])} instead of {size(w)})" for n, w in ours.items() if n in theirs and w.shape != theirs[n].shape]}
     return [f"{kind}: {some(names)}" for kind, names in kinds.items() if names]
 
-# %% ../nbs/01_generator.ipynb #77bbc4ba
+# %% ../nbs/01_generator.ipynb #7bd798c6
 def load_cut_weights(
     network: nn.Module,     # a `Generator`, `PatchEmbedder` or `PatchGAN` of the same shape as the checkpoint's
     path: str | Path,       # for example CUT's `latest_net_G.pth`
@@ -163,7 +171,7 @@ def load_cut_weights(
     try: state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
-        raise InputError(f"{path}: cannot be read as a checkpoint ({str(e).splitlines()[0]})") from None
+        raise InputError(f"{path}: cannot be read as a file of weights ({type(e).__name__})") from None
     if not isinstance(state, dict) or not all(isinstance(w, Tensor) for w in state.values()):
         raise InputError(f"{path}: is no dictionary of weights, as CUT saves one")
     state = {name: w for name, w in state.items() if not name.endswith(".filt")}

@@ -6,7 +6,7 @@
 __all__ = ['Weighting', 'similarity', 'patch_nce', 'off_diagonal', 'semantic_weights', 'gamma_at', 'negative_logits', 'hdce_loss',
            'relation_loss']
 
-# %% ../nbs/04_hdce_loss.ipynb #7511a3f8
+# %% ../nbs/04_hdce_loss.ipynb #db8d81df
 import math
 from typing import Literal
 
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/04_hdce_loss.ipynb #344777c0
+# %% ../nbs/04_hdce_loss.ipynb #d4984287
 def similarity(
     a: Float[Tensor, "... n d"],     # unit vectors
     b: Float[Tensor, "... m d"],     # unit vectors
@@ -35,7 +35,7 @@ def patch_nce(
     truth = torch.arange(logits.shape[-1], device=logits.device).expand(logits.shape[:-1])
     return F.cross_entropy(logits.flatten(0, 1), truth.flatten())
 
-# %% ../nbs/04_hdce_loss.ipynb #6050ca18
+# %% ../nbs/04_hdce_loss.ipynb #8056bba2
 def off_diagonal(sim: Float[Tensor, "... n n"]) -> Float[Tensor, "... n n"]:
     "A similarity matrix whose diagonal cannot win: minus infinity there."
     return sim.masked_fill(torch.eye(sim.shape[-1], dtype=torch.bool, device=sim.device), -torch.inf)
@@ -50,7 +50,7 @@ def semantic_weights(
         relation = off_diagonal(similarity(embeds_k, embeds_k)) / gamma
         return torch.exp(relation - relation.amax(-1, keepdim=True))
 
-# %% ../nbs/04_hdce_loss.ipynb #1461326a
+# %% ../nbs/04_hdce_loss.ipynb #f47ef36a
 def gamma_at(
     progress: float,              # how much of the training is done, in [0, 1]
     start: float = 50.0,          # gamma at progress 0
@@ -62,7 +62,7 @@ def gamma_at(
     if late is not None and progress > 0.5: return late
     return start + (end - start) * progress
 
-# %% ../nbs/04_hdce_loss.ipynb #6b4f6eee
+# %% ../nbs/04_hdce_loss.ipynb #076076fd
 Weighting = Literal["logit", "density"]
 
 def negative_logits(
@@ -78,7 +78,7 @@ def negative_logits(
         return off_diagonal(sim / tau + log_w - log_w.logsumexp(-1, keepdim=True) + math.log(sim.shape[-1] - 1))
     raise ValueError(f"unknown weighting {weighting!r}: logit or density")
 
-# %% ../nbs/04_hdce_loss.ipynb #bc853c96
+# %% ../nbs/04_hdce_loss.ipynb #e81df1ee
 def hdce_loss(
     embeds_q: Float[Tensor, "b n d"],    # q, embeddings of the translation, unit vectors
     embeds_k: Float[Tensor, "b n d"],    # k, embeddings of the source at the same places; detached here
@@ -95,7 +95,7 @@ def hdce_loss(
     weights = torch.ones_like(sim) if gamma is None else semantic_weights(embeds_k, gamma)
     return (negative_logits(sim, weights, tau, weighting).logsumexp(-1) - positive).mean()
 
-# %% ../nbs/04_hdce_loss.ipynb #eb832ab7
+# %% ../nbs/04_hdce_loss.ipynb #fd4bd8a8
 def relation_loss(
     embeds_q: Float[Tensor, "b n d"],    # embeddings of the translation, of any length
     embeds_k: Float[Tensor, "b n d"],    # embeddings of the source; detached here

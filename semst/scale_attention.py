@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ASPP', 'ScaleAttention']
 
-# %% ../nbs/05_scale_attention.ipynb #edff65cf
+# %% ../nbs/05_scale_attention.ipynb #493d8597
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .generator import init_weights
 
-# %% ../nbs/05_scale_attention.ipynb #7e6c5403
+# %% ../nbs/05_scale_attention.ipynb #0b5ea726
 class ASPP(nn.Module):
     "Atrous spatial pyramid pooling: one global view and four dilated ones, side by side (supplement 2.1.3)."
     def __init__(self,
@@ -36,7 +36,7 @@ class ASPP(nn.Module):
         same_size = [F.interpolate(F.relu(v), feats.shape[-2:], mode="bilinear", align_corners=False) for v in self.views(feats)]
         return torch.cat(same_size, dim=1)
 
-# %% ../nbs/05_scale_attention.ipynb #1183bdc8
+# %% ../nbs/05_scale_attention.ipynb #7b7770c6
 class ScaleAttention(nn.Module):
     "From the global encoder's features to the scale map M in [0, 1]: 1 trusts the local branch, 0 the global one (supplement 2.1.3)."
     def __init__(self,

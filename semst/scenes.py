@@ -8,7 +8,7 @@ __all__ = ['ANIMAL_CLASSES', 'GROUND', 'SKY', 'ANIMAL', 'LOOKS', 'STRIPES', 'COA
            'bone_field', 'body_field', 'toward', 'leg', 'skeleton', 'Coat', 'stripes', 'draw_animal', 'animal_scene',
            'write_scenes']
 
-# %% ../nbs/00b_scenes.ipynb #65a4a3df
+# %% ../nbs/00b_scenes.ipynb #3135b727
 import math
 import random
 from pathlib import Path
@@ -22,14 +22,14 @@ from torch import Tensor
 
 from .data import InputError
 
-# %% ../nbs/00b_scenes.ipynb #54724fb6
+# %% ../nbs/00b_scenes.ipynb #52dc462e
 def dice(
     *key: int | str,   # what the draws are for, for example `("animal scene", kind, seed)`
 ) -> random.Random:
     "Scalar draws that depend on the key alone: Python promises the same `random()` for the same text in every version (our choice)."
     return random.Random(repr(key))
 
-# %% ../nbs/00b_scenes.ipynb #2786a6c6
+# %% ../nbs/00b_scenes.ipynb #c5043d86
 def hash01(
     ix: UInt32[np.ndarray, "..."], iy: UInt32[np.ndarray, "..."],   # whole coordinates, wrapping at 2**32
     seed: int,
@@ -40,7 +40,7 @@ def hash01(
     h = (h ^ (h >> np.uint32(13))) * np.uint32(3266489917)
     return (h >> np.uint32(8)).astype(np.float32) * 2.0**-24      # 24 bits are what a float32 holds exactly
 
-# %% ../nbs/00b_scenes.ipynb #12e5d9aa
+# %% ../nbs/00b_scenes.ipynb #ffacc45c
 def mix(a, b, t):
     "a where t is 0, b where t is 1, in proportion between."
     return a + (b - a) * t
@@ -49,7 +49,7 @@ def ramp(t, start: float, stop: float):
     "0 at `start`, 1 at `stop`, a straight line between, flat outside."
     return np.clip((t - start) * (1 / (stop - start)), 0, 1)
 
-# %% ../nbs/00b_scenes.ipynb #a08196ee
+# %% ../nbs/00b_scenes.ipynb #5f75b038
 def value_noise(
     x: Float32[np.ndarray, "..."], y: Float32[np.ndarray, "..."],   # broadcast against each other; one lattice cell is 1 wide
     seed: int,
@@ -68,7 +68,7 @@ def fractal_noise(x, y, seed: int, octaves: int = 4) -> Float32[np.ndarray, "...
     total = sum(value_noise(x * 2**i, y * 2**i, seed + i) * 0.5**i for i in range(octaves))
     return total / (2 - 0.5 ** (octaves - 1))
 
-# %% ../nbs/00b_scenes.ipynb #695ccc28
+# %% ../nbs/00b_scenes.ipynb #7be1ca67
 def pixel_grid(height: int, width: int) -> tuple[Float32[np.ndarray, "1 w"], Float32[np.ndarray, "h 1"]]:
     "The centres of the pixels, x to the right and y down, in units of the height: a row and a column that broadcast to a picture."
     x, y = np.arange(width, dtype=np.float32)[None], np.arange(height, dtype=np.float32)[:, None]
@@ -82,7 +82,7 @@ def edge(distance, pixels_per_unit: float):
     "How much of a pixel a shape covers, from the signed distance at its centre (negative inside): a slope one pixel wide."
     return np.clip(0.5 - distance * pixels_per_unit, 0, 1)
 
-# %% ../nbs/00b_scenes.ipynb #2fb64dbc
+# %% ../nbs/00b_scenes.ipynb #fc5a57aa
 def paint(
     canvas: Float32[np.ndarray, "3+k h w"],   # changed in place: three planes of colour, then the share of each class
     colour, label: int,                       # what is laid on: a colour (or a picture) and its class
@@ -98,7 +98,7 @@ def develop(canvas: Float32[np.ndarray, "3+k h w"]) -> tuple[Image.Image, UInt8[
     pixels = np.clip(canvas[:3] * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(pixels)), torch.from_numpy(canvas[3:].argmax(0).astype(np.uint8))
 
-# %% ../nbs/00b_scenes.ipynb #877448ad
+# %% ../nbs/00b_scenes.ipynb #14a88a4c
 ANIMAL_CLASSES = ("ground", "sky", "animal")   # a class's place is its id in a mask
 GROUND, SKY, ANIMAL = range(3)
 
@@ -112,7 +112,7 @@ LOOKS = dict(
     zebra=Look(sky=(.48, .66, .86), haze=(.92, .89, .80), shade=(.42, .38, .16), sunny=(.82, .73, .40), patch=(.56, .58, .26),
                far=(.48, .50, .40), horizon=(.27, .47), relief=.05, herd=(1, 2, 2, 3)))
 
-# %% ../nbs/00b_scenes.ipynb #8de90c91
+# %% ../nbs/00b_scenes.ipynb #266095b2
 def landscape(
     look: Look, r: random.Random, size: int,
 ) -> tuple[Float32[np.ndarray, "6 size size"], float]:  # a canvas for `paint`, and the height of the horizon
@@ -137,7 +137,7 @@ def landscape(
     paint(canvas, field, GROUND, edge(horizon - y, size))
     return canvas, horizon
 
-# %% ../nbs/00b_scenes.ipynb #f1f9c925
+# %% ../nbs/00b_scenes.ipynb #709e78b6
 class Bone(NamedTuple):
     "A disc of radius `ra` at `a` that glides to `b` and becomes one of radius `rb`; stripes are counted from `sa` to `sb` along it."
     a: tuple[float, float]; b: tuple[float, float]; ra: float; rb: float; sa: float = 0.; sb: float = 0.
@@ -151,7 +151,7 @@ def bone_field(bone: Bone, x, y, sun: tuple[float, float]):
     px, py, radius = x - (ax + t * dx), y - (ay + t * dy), mix(ra, rb, t)
     return np.sqrt(px * px + py * py) - radius, mix(sa, sb, np.clip(along, -0.6, 1.4)), (px * sun[0] + py * sun[1]) / radius
 
-# %% ../nbs/00b_scenes.ipynb #d321ecf1
+# %% ../nbs/00b_scenes.ipynb #ec2d1533
 def body_field(bones: list[Bone], x, y, sun: tuple[float, float], k: float):
     "Bones joined with soft seams, `k` wide (the polynomial smooth minimum): the three fields of `bone_field`, blended alike."
     d, stripe, lit = bone_field(bones[0], x, y, sun)
@@ -162,7 +162,7 @@ def body_field(bones: list[Bone], x, y, sun: tuple[float, float], k: float):
         d, stripe, lit = mix(d, d2, h) - k * h * (1 - h), mix(stripe, stripe2, wide), mix(lit, lit2, h)
     return d, stripe, lit
 
-# %% ../nbs/00b_scenes.ipynb #f88a0391
+# %% ../nbs/00b_scenes.ipynb #221cd4b1
 STRIPES = 7.0      # pairs of stripes per height at the withers
 
 def toward(p, angle: float, length: float): return p[0] + length * math.cos(angle), p[1] + length * math.sin(angle)
@@ -177,7 +177,7 @@ def leg(hip, hind: bool, phase: float, stride: float) -> list[Bone]:
     return [Bone(hip, knee, 0.17 if hind else 0.125, 0.048, s[0], s[1]), Bone(knee, ankle, 0.044, 0.033, s[1], s[2]),
             Bone(ankle, hoof, 0.035, 0.034, s[2], s[3]), Bone(hoof, (hoof[0] + 0.025, hoof[1] - 0.01), 0.036, 0.034, s[3], s[3])]
 
-# %% ../nbs/00b_scenes.ipynb #5ec28f08
+# %% ../nbs/00b_scenes.ipynb #36080df1
 def skeleton(r: random.Random, striped: bool) -> dict[str, list[Bone]]:  # layers, the farthest first
     "An animal in a random pose, from its right: x forward, y up, hooves on y = 0, withers near y = 1."
     neck, head = r.choice([(0.95, -0.80), (0.85, -0.70), (0.45, -0.75), (-0.75, -1.15)])     # angles; the last pair grazes
@@ -199,7 +199,7 @@ def skeleton(r: random.Random, striped: bool) -> dict[str, list[Bone]]:  # layer
     eye = [Bone(toward(poll, head + 0.35, 0.085), toward(poll, head + 0.3, 0.10), 0.014, 0.014)]
     return dict(far=legs[0] + legs[1], tail=tail, body=body + legs[2] + legs[3], mane=mane, eye=eye)
 
-# %% ../nbs/00b_scenes.ipynb #e83485a7
+# %% ../nbs/00b_scenes.ipynb #582fd115
 class Coat(NamedTuple):
     "The colours of an animal: its hide, its mane and tail (and dark stripes), and its lower legs."
     hide: tuple; hair: tuple; points: tuple; striped: bool = False
@@ -215,7 +215,7 @@ def stripes(count, pixels_per_unit: float):
     "1 on a dark stripe, 0 on a light one; softer where a stripe is only a few pixels wide."
     return np.clip(0.5 + (np.abs(count - np.floor(count) - 0.5) - 0.25) * min(8, 0.22 * pixels_per_unit), 0, 1)
 
-# %% ../nbs/00b_scenes.ipynb #d9eb3ed1
+# %% ../nbs/00b_scenes.ipynb #31017884
 def draw_animal(canvas, coat: Coat, r: random.Random, place: tuple[float, float], scale: float, sun: float) -> None:
     "Paint one animal, `scale` high at the withers, with its hooves at `place`, into a canvas with `ANIMAL_CLASSES` (changed in place)."
     size, seed, turn, bones = canvas.shape[1], r.getrandbits(31), r.choice([-1, 1]), skeleton(r, coat.striped)
@@ -239,7 +239,7 @@ def draw_animal(canvas, coat: Coat, r: random.Random, place: tuple[float, float]
         shade = (1 + 0.42 * lit + 0.28 * rough) * np.sqrt(ramp(d, 0.06, -0.06)) * bright           # darker towards the outline
         paint(view, np.clip(colour * shade, 0, 1), ANIMAL, edge(d, ppu))
 
-# %% ../nbs/00b_scenes.ipynb #ed2d1943
+# %% ../nbs/00b_scenes.ipynb #adb798ac
 def animal_scene(
     kind: Literal["horse", "zebra"],   # the domain
     seed: int,                         # which scene
@@ -258,7 +258,7 @@ def animal_scene(
         draw_animal(canvas, r.choice(COATS[kind]), r, place, scale, sun)
     return develop(canvas)
 
-# %% ../nbs/00b_scenes.ipynb #e4d249a4
+# %% ../nbs/00b_scenes.ipynb #3fd98fbf
 def write_scenes(
     folder: str | Path,                # made if need be; gets images/00000.png ... and labels/00000.png ... (8-bit class ids)
     kind: Literal["horse", "zebra"], n: int, size: int = 128,

@@ -249,6 +249,14 @@ def test_an_animal_outside_the_picture_leaves_no_trace_and_its_shadow_no_label()
     assert darker.sum() > 5 and (canvas[3 + GROUND][darker] > 0.5).all()        # the shadow is there, on the ground
 
 
+def test_no_shadow_falls_on_the_sky():
+    blank, horizon = landscape(LOOKS["zebra"], dice("t"), 64)
+    canvas = blank.copy()
+    draw_animal(canvas, COATS["zebra"][0], dice("a"), (0.5, horizon - 0.12), 0.3, 0.)      # floats above the horizon
+    sky = (blank[3 + SKY] == 1) & (canvas[3 + ANIMAL] == 0)
+    assert sky[int(64 * (horizon - 0.12))].any() and np.array_equal(canvas[:, sky], blank[:, sky])
+
+
 # ---- folders
 
 def test_scene_i_of_a_folder_has_seed_plus_i(tmp_path):

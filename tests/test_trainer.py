@@ -238,3 +238,13 @@ def test_bf16_trains(folders, tmp_path):
     run(folders, tmp_path / "f", replace(TWO, steps=2))
     full = json.loads((tmp_path / "f/log.jsonl").read_text().splitlines()[-1])
     assert last["hdce_global"] == pytest.approx(full["hdce_global"], rel=0.05)
+
+
+def test_the_local_branch_is_judged_on_its_own():
+    "With M = 0 everywhere only the detail share of the GAN loss reaches the local branch."
+    for detail, reaches in ((0.5, True), (0.0, False)):
+        t, x, y = training(replace(TWO, detail=detail, lambda_hdce=0.0, lambda_ts=0.0))
+        t.model.attention.forward = lambda feats, size: torch.zeros(len(feats), 1, *size)
+        train_step(t, x, y)
+        gradient = sum(p.grad.abs().sum() for p in t.model.branches["local"].generator.parameters() if p.grad is not None)
+        assert bool(gradient > 0) == reaches
