@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['FLAT', 'squared_distances', 'median_distance', 'gaussian_kernel', 'relative_smi', 'scc_released', 'TSLoss', 'ts_loss']
 
-# %% ../nbs/03_ts_loss.ipynb #6a930aaa
+# %% ../nbs/03_ts_loss.ipynb #745a9694
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# %% ../nbs/03_ts_loss.ipynb #de2d9ad0
+# %% ../nbs/03_ts_loss.ipynb #46300145
 def squared_distances(x: Float[Tensor, "... n d"], c: Float[Tensor, "... m d"]) -> Float[Tensor, "... n m"]:
     "Squared Euclidean distances between two sets of points; never negative."
     d2 = x.square().sum(-1)[..., :, None] + c.square().sum(-1)[..., None, :] - 2 * x @ c.mT
@@ -25,7 +25,7 @@ def median_distance(d2: Float[Tensor, "... n m"]) -> Float[Tensor, "... 1 1"]:
     median = d2.masked_fill(same, torch.nan).flatten(-2).nanmedian(dim=-1).values
     return median.sqrt().nan_to_num(1.0)[..., None, None]
 
-# %% ../nbs/03_ts_loss.ipynb #ef6b35ee
+# %% ../nbs/03_ts_loss.ipynb #804a4bf8
 FLAT = 1e4   # a typical distance below this many roundings of the points' own size is no structure (our choice)
 
 def gaussian_kernel(
@@ -41,7 +41,7 @@ def gaussian_kernel(
     sigma = bandwidth * torch.maximum(median_distance(d2), FLAT * number.eps * size)
     return torch.exp(-d2 / (2 * sigma**2).clamp(min=number.tiny))                # the clamp: never 0 / 0
 
-# %% ../nbs/03_ts_loss.ipynb #4bc88f72
+# %% ../nbs/03_ts_loss.ipynb #cc85813e
 def relative_smi(
     x: Float[Tensor, "... n dx"],    # n samples of one side, any number of leading axes, each a problem of its own
     y: Float[Tensor, "... n dy"],    # the samples of the other side that they are paired with
@@ -69,7 +69,7 @@ def relative_smi(
         rsmi = (2 * alpha.mT @ h - alpha.mT @ H @ alpha - 1)[..., 0, 0]
         return rsmi.masked_fill(failed > 0, torch.nan)   # NaN, which a training loop can see and report, and not a riddle about minors
 
-# %% ../nbs/03_ts_loss.ipynb #db37a9fd
+# %% ../nbs/03_ts_loss.ipynb #83f0add6
 def scc_released(
     image_1: Float[Tensor, "b c h w"],       # in [-1, 1]; every value of an image is one sample, channels mixed
     image_2: Float[Tensor, "b c h w"],
@@ -89,7 +89,7 @@ def scc_released(
     alpha = torch.linalg.solve(H + ridge * torch.eye(H.shape[-1], dtype=H.dtype, device=H.device), h)
     return -(2 * alpha.mT @ h - alpha.mT @ H @ alpha - 1).mean()
 
-# %% ../nbs/03_ts_loss.ipynb #5fb109a8
+# %% ../nbs/03_ts_loss.ipynb #14d6b742
 class TSLoss(NamedTuple):
     "What `ts_loss` returns."
     loss: Tensor         # to be minimised
