@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['sample_locations', 'gather_patches', 'l2_normalize', 'PatchEmbedder']
 
-# %% ../nbs/02_patch_sampling.ipynb #57b4b404
+# %% ../nbs/02_patch_sampling.ipynb #422d5924
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .generator import init_weights
 
-# %% ../nbs/02_patch_sampling.ipynb #c0d9a718
+# %% ../nbs/02_patch_sampling.ipynb #a3577dac
 def sample_locations(
     height: int, width: int,                    # of the feature map, at least 1
     n: int,                                     # how many places, at least 1; all of them if the map has fewer
@@ -23,7 +23,7 @@ def sample_locations(
     if min(height, width, n) < 1: raise ValueError(f"sample_locations needs a map and a number of places of at least 1, got {height}x{width} and {n}")
     return torch.randperm(height * width, generator=generator)[:n]
 
-# %% ../nbs/02_patch_sampling.ipynb #6da3ee72
+# %% ../nbs/02_patch_sampling.ipynb #01ed2268
 def gather_patches(
     feats: Float[Tensor, "b c h w"],
     locations: Int[Tensor, "n"],         # flat positions y * w + x, the same for every image of the batch; any device
@@ -32,7 +32,7 @@ def gather_patches(
     picked = feats.flatten(2)[:, :, locations.to(feats.device)]
     return rearrange(picked, "b c n -> b n c")
 
-# %% ../nbs/02_patch_sampling.ipynb #b9d18f5a
+# %% ../nbs/02_patch_sampling.ipynb #32f870e8
 def l2_normalize(
     v: Float[Tensor, "... d"],
     eps: float = 1e-7,            # added to the norm, as in CUT: not clamped, not inside the root
@@ -40,7 +40,7 @@ def l2_normalize(
     "v / (||v||_2 + eps), along the last axis (CUT, which supplement 2.1.2 follows)."
     return v / (v.norm(dim=-1, keepdim=True) + eps)
 
-# %% ../nbs/02_patch_sampling.ipynb #a47702d6
+# %% ../nbs/02_patch_sampling.ipynb #7f90710a
 class PatchEmbedder(nn.ModuleDict):
     "F: a two-layer MLP per tap into one shared, normalised embedding space (supplement 2.1.2); its weights are named as in CUT."
     def __init__(self,
