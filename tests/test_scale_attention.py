@@ -89,6 +89,11 @@ def test_map_is_fuse_relu_predict_sigmoid_then_bilinear():
     assert_close(attention(feats, (40, 44)), F.interpolate(small, (40, 44), mode="bilinear", align_corners=False))
 
 
+def test_deeplab_options_together():
+    with torch.no_grad(): scale_map = loud(ScaleAttention(8, 3, 1))(torch.randn(1, 8, 33, 36), (50, 70))
+    assert scale_map.shape == (1, 1, 50, 70) and 0 <= scale_map.min() and scale_map.max() <= 1
+
+
 def test_rounding_never_lifts_a_sure_map_above_one():
     attention = ScaleAttention(4)
     nn.init.constant_(attention.predict.bias, 100)
