@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['Downsample', 'Upsample', 'InstanceNorm', 'BlurDown', 'BlurUp', 'ResidualBlock', 'down_block', 'up_block',
-           'init_weights', 'layers_down', 'layers_up', 'Generator', 'receptive_field', 'some', 'differences',
-           'load_cut_weights']
+           'init_weights', 'layers_down', 'layers_up', 'Generator', 'receptive_field', 'first_few',
+           'weight_differences', 'load_cut_weights']
 
-# %% ../nbs/01_generator.ipynb #5f7ee83d
-import pickle
+# %% ../nbs/01_generator.ipynb #f7729ef0
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal
@@ -20,26 +19,26 @@ from torch import Tensor, nn
 
 from .data import InputError
 
-# %% ../nbs/01_generator.ipynb #29f302a2
+# %% ../nbs/01_generator.ipynb #99ba2706
 class InstanceNorm(nn.Module):
     "Every channel of every image to mean 0 and variance 1: no affine, no running statistics (supplement 2.1.1; the details are CUT's)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return F.group_norm(x, x.shape[1])   # the same function as F.instance_norm, with a right gradient: see the notebook
 
-# %% ../nbs/01_generator.ipynb #3ae3fc98
+# %% ../nbs/01_generator.ipynb #3395f6f2
 class BlurDown(nn.Module):
     "Blur with [1, 2, 1] in both directions, then keep every second pixel (Zhang 2019; our reading of supplement 2.1.1)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         x = F.pad(x, (1, 1, 1, 1), mode="reflect")
         return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=2)   # [1, 1] * [1, 1] = [1, 2, 1]
 
-# %% ../nbs/01_generator.ipynb #29ad1593
+# %% ../nbs/01_generator.ipynb #f951d6e4
 class BlurUp(nn.Module):
     "Double the size; bilinear interpolation is the blur [1, 3, 3, 1] of the enlarged grid (CUT's choice)."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
-# %% ../nbs/01_generator.ipynb #4531c6d0
+# %% ../nbs/01_generator.ipynb #fa583626
 class ResidualBlock(nn.Module):
     "x + conv-norm-ReLU-conv-norm(x), reflection padding, no ReLU after the sum (supplement 2.1.1)."
     def __init__(self, channels: int):
@@ -50,7 +49,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]: return x + self.conv_block(x)
 
-# %% ../nbs/01_generator.ipynb #b500cfef
+# %% ../nbs/01_generator.ipynb #9e1eabf0
 Downsample = Literal["blur", "stride"]
 Upsample = Literal["deconv", "blur"]
 
@@ -66,7 +65,7 @@ def up_block(c_in: int, c_out: int, how: Upsample) -> list[nn.Module]:
     if how == "deconv": return [nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown upsample {how!r}: deconv or blur")
 
-# %% ../nbs/01_generator.ipynb #3ec03546
+# %% ../nbs/01_generator.ipynb #41ca90c4
 def init_weights(network: nn.Module, gain: float = 0.02) -> nn.Module:
     "Xavier normal weights and zero biases for every convolution and linear layer, in place (CUT's default)."
     for layer in network.modules():
@@ -75,7 +74,7 @@ def init_weights(network: nn.Module, gain: float = 0.02) -> nn.Module:
             if layer.bias is not None: nn.init.zeros_(layer.bias)
     return network
 
-# %% ../nbs/01_generator.ipynb #33f0401e
+# %% ../nbs/01_generator.ipynb #ad01a5c5
 def layers_down(ngf: int, blocks: int, downsample: Downsample) -> list[nn.Module]:
     "c7s1-64, two downsampling blocks, nine residual blocks: from a picture to small maps of `4 * ngf` channels (supplement 2.1.1)."
     return [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), InstanceNorm(), nn.ReLU(),
@@ -87,7 +86,7 @@ def layers_up(ngf: int, upsample: Upsample) -> list[nn.Module]:
     return [*up_block(4 * ngf, 2 * ngf, upsample), *up_block(2 * ngf, ngf, upsample),
             nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
 
-# %% ../nbs/01_generator.ipynb #7d752c09
+# %% ../nbs/01_generator.ipynb #b6ba97bb
 class Generator(nn.Module):
     "G = G_dec . G_enc, a flat list of layers as in CUT; `taps` are indices into it (supplement 2.1.1 and 2.1.2)."
     def __init__(self,
@@ -130,7 +129,7 @@ class Generator(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]: return self.decode(self.encode(x)[-1])
 
-# %% ../nbs/01_generator.ipynb #2d8d1445
+# %% ../nbs/01_generator.ipynb #6eabbce9
 def receptive_field(
     layers: nn.Module,     # any stack of convolutions that maps (1, 3, h, w) to a map; not changed
     size: int = 201,       # side of the probe, larger than the field and odd
@@ -148,21 +147,21 @@ def receptive_field(
     if not 0 < field < size: raise ValueError(f"{field} of {size} pixels: the probe must be larger than the field, and no layer may saturate")
     return field
 
-# %% ../nbs/01_generator.ipynb #ba66feaa
-def some(names: list[str], most: int = 3) -> str:
+# %% ../nbs/01_generator.ipynb #1d18fd09
+def first_few(names: list[str], most: int = 3) -> str:
     "The first few of a list of names and how many more there are."
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
-def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
+def weight_differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
     "In what a network's weights (`ours`) and a file's (`theirs`) differ by name and shape; empty if they fit."
     def size(w: Tensor) -> str: return "x".join(map(str, w.shape))
     kinds = {
         "missing in the file": [n for n in ours if n not in theirs],
         "unknown to the network": [n for n in theirs if n not in ours],
         "of another shape": [f"{n} ({size(theirs[n])} instead of {size(w)})" for n, w in ours.items() if n in theirs and w.shape != theirs[n].shape]}
-    return [f"{kind}: {some(names)}" for kind, names in kinds.items() if names]
+    return [f"{kind}: {first_few(names)}" for kind, names in kinds.items() if names]
 
-# %% ../nbs/01_generator.ipynb #7bd798c6
+# %% ../nbs/01_generator.ipynb #123bed4d
 def load_cut_weights(
     network: nn.Module,     # a `Generator`, `PatchEmbedder` or `PatchGAN` of the same shape as the checkpoint's
     path: str | Path,       # for example CUT's `latest_net_G.pth`
@@ -170,12 +169,12 @@ def load_cut_weights(
     "Load a checkpoint of the CUT code base; its fixed blur filters (`filt`) are no weights and are skipped. An `InputError` if it does not fit."
     try: state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError: raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as e:
+    except Exception as e:   # a file of something else can fail in any way: KeyError, EOFError, UnpicklingError ...
         raise InputError(f"{path}: cannot be read as a file of weights ({type(e).__name__})") from None
     if not isinstance(state, dict) or not all(isinstance(w, Tensor) for w in state.values()):
         raise InputError(f"{path}: is no dictionary of weights, as CUT saves one")
     state = {name: w for name, w in state.items() if not name.endswith(".filt")}
-    if wrong := differences(network.state_dict(), state):
+    if wrong := weight_differences(network.state_dict(), state):
         raise InputError(f"{path} does not fit this {type(network).__name__}: {'; '.join(wrong)}. Build the network as the file's was built.")
     network.load_state_dict(state)
     return network
