@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GANLoss', 'EQUILIBRIUM', 'PatchGAN', 'discriminator_loss', 'generator_loss']
 
-# %% ../nbs/06_patchgan.ipynb #e53beeca
+# %% ../nbs/06_patchgan.ipynb #b2fb22de
 import math
 from typing import Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .generator import BlurDown, Downsample, InstanceNorm, init_weights
 
-# %% ../nbs/06_patchgan.ipynb #d7ff49af
+# %% ../nbs/06_patchgan.ipynb #a6e929f9
 class PatchGAN(nn.Module):
     "D: a 4x4 convolution, three more with norms, and one to a map of scores, one for each patch (supplement 2.1.4)."
     def __init__(self,
@@ -37,7 +37,7 @@ class PatchGAN(nn.Module):
 
     def forward(self, y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 hd wd"]: return self.model(y)
 
-# %% ../nbs/06_patchgan.ipynb #78987d29
+# %% ../nbs/06_patchgan.ipynb #0e3c27f8
 GANLoss = Literal["bce", "lsgan", "hinge"]
 EQUILIBRIUM = {"bce": math.log(2), "lsgan": 0.25, "hinge": 1.0}   # D's loss when it cannot tell real from fake
 

@@ -7,7 +7,7 @@ __all__ = ['ModelConfig', 'from_dict', 'Box', 'local_box', 'resize_to', 'fuse', 
            'mirror_index', 'pad_to_multiple', 'window_starts', 'window_weight', 'paint_in_windows', 'Whole',
            'translate_whole', 'save_weights', 'save_model', 'find_weights', 'load_model']
 
-# %% ../nbs/07_multiscale.ipynb #768ab11b
+# %% ../nbs/07_multiscale.ipynb #ef55c1ef
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -26,7 +26,7 @@ from .generator import Downsample, Generator, Upsample
 from .patch_sampling import PatchEmbedder
 from .scale_attention import ScaleAttention
 
-# %% ../nbs/07_multiscale.ipynb #242a4480
+# %% ../nbs/07_multiscale.ipynb #dfe62c7b
 @dataclass(frozen=True)
 class ModelConfig:
     "The networks that translate: everything needed to build them again."
@@ -55,14 +55,14 @@ class ModelConfig:
         "By how much the global branch's input is smaller than the picture: h_g / h_l, 2 in the paper."
         return max(1, self.crop // self.local_crop) if self.scales == 2 else 1
 
-# %% ../nbs/07_multiscale.ipynb #b4d19ad5
+# %% ../nbs/07_multiscale.ipynb #edf3e242
 def from_dict(cls, values: dict):
     "A configuration dataclass from plain values (JSON's); an unknown key is an error."
     known = {f.name for f in fields(cls)}
     if unknown := sorted(set(values) - known): raise InputError(f"unknown {cls.__name__} key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
-# %% ../nbs/07_multiscale.ipynb #aef9436b
+# %% ../nbs/07_multiscale.ipynb #bc412f38
 class Box(NamedTuple):
     "A square inside a picture, in pixels."
     top: int
@@ -87,7 +87,7 @@ def local_box(
     top, left = (8 * int(torch.randint(0, (crop - local_crop) // 8 + 1, (), generator=generator)) for _ in "yx")
     return Box(top, left, local_crop)
 
-# %% ../nbs/07_multiscale.ipynb #d259ca31
+# %% ../nbs/07_multiscale.ipynb #d13e9c0c
 def resize_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c h2 w2"]:
     "Bilinear, with antialiasing when shrinking."
     if tuple(x.shape[-2:]) == tuple(size): return x
@@ -101,7 +101,7 @@ def fuse(
     "(1 - M) y_global + M y_local (HRDA's fusion; supplement 2.1.3)."
     return torch.lerp(y_global, y_local, scale_map)
 
-# %% ../nbs/07_multiscale.ipynb #9c14c7fb
+# %% ../nbs/07_multiscale.ipynb #e693558f
 class Branch(nn.Module):
     "One scale: a generator and the patch embeddings of its encoder's features."
     def __init__(self, config: ModelConfig):
@@ -121,7 +121,7 @@ class Translation(NamedTuple):
     views: dict[str, View]                   # "global" and, with two scales, "local"
     scale_map: Float[Tensor, "b 1 h w"] | None
 
-# %% ../nbs/07_multiscale.ipynb #26480642
+# %% ../nbs/07_multiscale.ipynb #7290aa46
 class SemST(nn.Module):
     "The translator: one or two branches and, with two, the scale attention that fuses them (supplement 1 and 2.1)."
     def __init__(self, config: ModelConfig = ModelConfig()):
@@ -166,7 +166,7 @@ class SemST(nn.Module):
         "The translator of a run's folder (its newest checkpoint) or of one `semst.safetensors`; see `load_model`."
         return load_model(run, device)
 
-# %% ../nbs/07_multiscale.ipynb #d5fbec14
+# %% ../nbs/07_multiscale.ipynb #ea2bcf1b
 def mirror_index(n: int, m: int) -> Tensor:
     "Indices 0..m-1 folded into 0..n-1 by reflection at the edges: any m, even many times n."
     period = max(1, 2 * (n - 1))
@@ -181,7 +181,7 @@ def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int, least: int) -> F
         if m > n: x = x.index_select(axis, mirror_index(n, m).to(x.device))
     return x
 
-# %% ../nbs/07_multiscale.ipynb #b97d60be
+# %% ../nbs/07_multiscale.ipynb #cd1aed0c
 def window_starts(n: int, side: int) -> list[int]:
     "Where windows of one side start so that they overlap by half and the last one ends at n."
     return [*range(0, n - side, max(1, side // 2)), n - side]
@@ -190,7 +190,7 @@ def window_weight(side: int, like: Tensor) -> Tensor:
     "A tent over a window: largest in the middle, positive to the last pixel."
     return 1 - ((torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) * 2 / side - 1).abs()
 
-# %% ../nbs/07_multiscale.ipynb #9ea848f8
+# %% ../nbs/07_multiscale.ipynb #be4038ad
 def paint_in_windows(
     paint,                               # picture -> picture of the same size
     x: Float[Tensor, "b 3 h w"],
@@ -207,7 +207,7 @@ def paint_in_windows(
             weights[here] += weight
     return total / weights
 
-# %% ../nbs/07_multiscale.ipynb #fae7be0a
+# %% ../nbs/07_multiscale.ipynb #1a39d7b4
 class Whole(NamedTuple):
     "A translated picture and what it was made of; with one scale the fused picture is all there is."
     fused: Float[Tensor, "b 3 h w"]
@@ -233,7 +233,7 @@ def translate_whole(
         parts = [fuse(y_global, y_local, scale_map), y_global, y_local, scale_map]
     return Whole(*(part[..., :x.shape[-2], :x.shape[-1]] for part in parts))
 
-# %% ../nbs/07_multiscale.ipynb #225af14b
+# %% ../nbs/07_multiscale.ipynb #74f99f51
 def save_weights(network: nn.Module, path: str | Path, **notes: str):
     "Weights as safetensors, with notes in the header: loading them executes nothing."
     save_file({k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}, path, metadata=notes)
@@ -242,7 +242,7 @@ def save_model(model: SemST, path: str | Path):
     "One file that holds a translator and all it takes to build it again."
     save_weights(model, path, model_config=json.dumps(asdict(model.config)))
 
-# %% ../nbs/07_multiscale.ipynb #cb8b3cf3
+# %% ../nbs/07_multiscale.ipynb #0f007ba6
 def find_weights(run: str | Path) -> Path:
     "The file with a run's newest translator: `run` is the file itself, or a run's folder."
     run = Path(run)

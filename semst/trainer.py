@@ -9,7 +9,7 @@ __all__ = ['PRESETS', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches', 'lo
            'ignore_interrupts', 'readable', 'saved_on_error', 'RunLog', 'fingerprint', 'read_run', 'prepare_run',
            'train']
 
-# %% ../nbs/08_trainer.ipynb #e57324fb
+# %% ../nbs/08_trainer.ipynb #449ca7c2
 import hashlib
 import json
 import math
@@ -44,7 +44,7 @@ from .multiscale import Branch, ModelConfig, SemST, View, from_dict, local_box, 
 from .patch_sampling import sample_locations
 from .ts_loss import ts_loss
 
-# %% ../nbs/08_trainer.ipynb #8b1a7041
+# %% ../nbs/08_trainer.ipynb #4f46cf9e
 @dataclass(frozen=True)
 class TrainConfig:
     "Everything that decides a run but the two folders; saved with it."
@@ -106,7 +106,7 @@ class TrainConfig:
         "From plain values, as `config.json` holds them; an unknown key is an error."
         return from_dict(cls, values | dict(model=from_dict(ModelConfig, values["model"])))
 
-# %% ../nbs/08_trainer.ipynb #77a3a827
+# %% ../nbs/08_trainer.ipynb #3b54cd62
 PRESETS = {
     "paper": TrainConfig(),
     "single-scale": TrainConfig(model=ModelConfig(scales=1, crop=256)),
@@ -114,7 +114,7 @@ PRESETS = {
                         patches=128, lr=4e-4, steps=1000, sample_every=250, checkpoint_every=250),
 }
 
-# %% ../nbs/08_trainer.ipynb #c802ddd9
+# %% ../nbs/08_trainer.ipynb #e6bb6e5c
 def lr_at(progress: float, lr: float) -> float:
     "Constant for the first half of the training, then linear to zero (200 + 200 epochs in the paper's code bases)."
     return lr * min(1.0, 2 * (1 - progress))
@@ -123,7 +123,7 @@ def ts_weight_at(progress: float, weight: float, warmup: float) -> float:
     "lambda_TS rises linearly over the first `warmup` of the training: a strong early TS term can destroy pictures."
     return weight * min(1.0, progress / warmup) if warmup > 0 else weight
 
-# %% ../nbs/08_trainer.ipynb #07130d77
+# %% ../nbs/08_trainer.ipynb #60517d42
 class StepBatches(Sampler):
     "Which sample numbers this process loads at each step: a function of the step alone, so a run can go on anywhere."
     def __init__(self, start: int, steps: int, batch_size: int, rank: int = 0, processes: int = 1):
@@ -137,7 +137,7 @@ class StepBatches(Sampler):
             first = step * self.batch_size + self.rank * self.share
             yield list(range(first, first + self.share))
 
-# %% ../nbs/08_trainer.ipynb #5447c4dc
+# %% ../nbs/08_trainer.ipynb #88131168
 def locations_for(view: View, patches: int, *key) -> list[Tensor]:
     "Random places on the features of every tap, from a key: the same for x and its translation."
     return [sample_locations(*f.shape[-2:], patches, rng(*key, tap)) for tap, f in enumerate(view.feats)]
@@ -147,7 +147,7 @@ def mean_hdce(embeds_q: list[Tensor], embeds_k: list[Tensor], config: TrainConfi
     terms = [hdce_loss(q.float(), k.float(), gamma, config.tau, config.weighting) for q, k in zip(embeds_q, embeds_k)]
     return torch.stack(terms).mean()
 
-# %% ../nbs/08_trainer.ipynb #c7fffd06
+# %% ../nbs/08_trainer.ipynb #35d1f962
 def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator):
     "Every process ends with the mean gradient, as if one process had seen the whole batch."
     if accelerator.num_processes == 1: return
@@ -155,7 +155,7 @@ def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator):
     flat = accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="mean")
     for g, mean in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(mean.view_as(g))
 
-# %% ../nbs/08_trainer.ipynb #f248d798
+# %% ../nbs/08_trainer.ipynb #f480cd40
 class Training:
     "What changes from step to step: the networks, their optimisers, and how far the run is."
     def __init__(self, config: TrainConfig, steps: int, accelerator: Accelerator):
@@ -191,7 +191,7 @@ class Training:
             for slow, fast in zip(teacher.parameters(), self.model.branches[branch].embedder.parameters()): slow.lerp_(fast.detach(), 1 - self.config.ts_momentum)
         self.step += 1
 
-# %% ../nbs/08_trainer.ipynb #1966d96b
+# %% ../nbs/08_trainer.ipynb #2e1db895
 def ts_embeddings(training: Training, branch: str, feats_q, feats_k, where, shared_q) -> tuple[list[Tensor], list[Tensor]]:
     "The embeddings that the TS term compares: of F itself, of F held fixed, or of its momentum copy."
     embedder, how = training.model.branches[branch].embedder, training.config.ts_embedder
@@ -202,7 +202,7 @@ def ts_embeddings(training: Training, branch: str, feats_q, feats_k, where, shar
     with torch.set_grad_enabled(not training.config.detach_source): embeds_k = embed(feats_k, where)
     return embeds_q, embeds_k
 
-# %% ../nbs/08_trainer.ipynb #9fefb649
+# %% ../nbs/08_trainer.ipynb #ec7dc05f
 def content_losses(
     training: Training,
     branch: str,                 # "global" or "local"
@@ -226,7 +226,7 @@ def content_losses(
         losses |= dict(ts=ts.loss, texture=ts.texture, structure=ts.structure)
     return losses
 
-# %% ../nbs/08_trainer.ipynb #83b21029
+# %% ../nbs/08_trainer.ipynb #e6e25758
 def train_step(training: Training, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
     "The algorithm: forward, D step, G and F step. Returns everything worth logging."
     c, key, progress = training.config, (training.config.seed, training.step), training.step / training.steps
@@ -265,13 +265,13 @@ def train_step(training: Training, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float
     record = dict(zip(["d_loss", "g_loss", "d_real", "d_fake", *terms], values))
     return record | dict(d_grad_norm=norm_d, g_grad_norm=norm_g, gamma=gamma, ts_weight=ts_weight, lr=lr_at(progress, c.lr))
 
-# %% ../nbs/08_trainer.ipynb #53816d07
+# %% ../nbs/08_trainer.ipynb #bfad07f3
 def start_engine(mixed_precision: str) -> Accelerator:
     "An Accelerator; its process-wide state is begun anew if an earlier run in this process used another precision."
     if AcceleratorState._shared_state.get("_mixed_precision", mixed_precision) != mixed_precision: AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed_precision)
 
-# %% ../nbs/08_trainer.ipynb #1ae75d3f
+# %% ../nbs/08_trainer.ipynb #34226449
 def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
     "Write folder/step_N in one stroke (a stop in the middle leaves no half checkpoint) and drop all but the newest `keep`."
     final, draft = folder / f"step_{training.step:08d}", folder / "unfinished"
@@ -302,12 +302,12 @@ def load_checkpoint(training: Training, folder: Path):
             if which == name: state.setdefault(int(i), {})[what] = value
         optimizer.load_state_dict(optimizer.state_dict() | dict(state=state))
 
-# %% ../nbs/08_trainer.ipynb #5077d578
+# %% ../nbs/08_trainer.ipynb #f6b37c2d
 def last_checkpoint(run: Path) -> Path | None:
     "The newest checkpoint's folder, if there is one."
     return max((Path(run) / "checkpoints").glob("step_*"), default=None)
 
-# %% ../nbs/08_trainer.ipynb #3245a1d0
+# %% ../nbs/08_trainer.ipynb #5edd12df
 class NonFiniteLoss(RuntimeError):
     "A loss or gradient became infinite or NaN; the message says which, where, on which files, and what is still good."
 
@@ -318,7 +318,7 @@ def check_finite(record: dict[str, float], step: int, files: list[str], run: Pat
     raise NonFiniteLoss(f"step {step}: {', '.join(bad)}\n  images: {', '.join(files)}\n  last good checkpoint: {last_checkpoint(run) or 'none yet'}\n"
                         "  try a lower lambda_ts or lr, or a longer ts_warmup; look at the images named (flat ones are the usual cause)")
 
-# %% ../nbs/08_trainer.ipynb #c6d5d828
+# %% ../nbs/08_trainer.ipynb #a9d30770
 class CollapseAlarm:
     "Rings when D's loss stays near zero: D has won, G learns nothing more, and pictures decay though every loss is finite."
     def __init__(self, gan: GANLoss, share: float = 0.05, memory: int = 100):
@@ -329,7 +329,7 @@ class CollapseAlarm:
         self.mean = self.decay * self.mean + (1 - self.decay) * d_loss
         return self.mean < self.level
 
-# %% ../nbs/08_trainer.ipynb #21a3d5fc
+# %% ../nbs/08_trainer.ipynb #f2122c99
 @contextmanager
 def stop_politely() -> Iterator[Callable[[], bool]]:
     "Ctrl-C and SIGTERM only raise a flag, so that a step is never cut in half; yields a function that tells whether one came."
@@ -349,7 +349,7 @@ def readable(loader: DataLoader) -> Iterator[dict]:
     try: yield from loader
     except InputError as e: raise InputError(str(e).strip().splitlines()[-1].removeprefix("semst.data.InputError: ")) from None
 
-# %% ../nbs/08_trainer.ipynb #873c0812
+# %% ../nbs/08_trainer.ipynb #5edda268
 def saved_on_error(batches: Iterator[dict], training: Training, run: Path) -> Iterator[dict]:
     "The batches; if one cannot be loaded, the state so far is written before the error goes on."
     try: yield from batches
@@ -357,7 +357,7 @@ def saved_on_error(batches: Iterator[dict], training: Training, run: Path) -> It
         if training.step and training.accelerator.is_main_process: save_checkpoint(training, run / "checkpoints", training.config.keep)
         raise
 
-# %% ../nbs/08_trainer.ipynb #813c1d7e
+# %% ../nbs/08_trainer.ipynb #f226d131
 class RunLog:
     "log.jsonl, TensorBoard (where it is installed) and sample grids of one run."
     def __init__(self, run: Path, start: int):
@@ -393,7 +393,7 @@ class RunLog:
         self.file.close()
         if self.board: self.board.close()
 
-# %% ../nbs/08_trainer.ipynb #84c88dd2
+# %% ../nbs/08_trainer.ipynb #c17fa002
 def fingerprint(files: list[Path]) -> str:
     "A digest of names and sizes: tells whether a folder is still the one that a run began with."
     return hashlib.sha256("\n".join(f"{f.name} {f.stat().st_size}" for f in files).encode()).hexdigest()[:16]
@@ -421,7 +421,7 @@ def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data
     for domain in new["data"]:
         if old["data"][domain] != new["data"][domain]: raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with")
 
-# %% ../nbs/08_trainer.ipynb #77177743
+# %% ../nbs/08_trainer.ipynb #76f4e88d
 def train(
     source: str | Path,                     # folder of source images
     target: str | Path,                     # folder of target images
