@@ -120,7 +120,7 @@ def training(config, seed=0):
 def test_ts_gradient_reaches_f_only_when_shared():
     for how, reaches in (("shared", True), ("frozen", False), ("momentum", False)):
         t, x, _ = training(replace(ONE, ts_embedder=how))
-        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0, {"ts"})["ts"].backward()
         grads = [p.grad for p in t.model.branches["global"].embedder.parameters()]
         assert any(g is not None and g.abs().sum() > 0 for g in grads) == reaches, how
         assert t.model.branches["global"].generator.model[1].weight.grad.abs().sum() > 0          # G learns from it in every case
@@ -130,16 +130,16 @@ def test_source_side_is_detached_unless_asked():
     gradients = []
     for detach in (True, False):
         t, x, _ = training(replace(ONE, detach_source=detach))
-        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0)["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0, {"ts"})["ts"].backward()
         gradients.append(t.model.branches["global"].embedder["mlp_4"][0].weight.grad.clone())
     assert not torch.allclose(*gradients)
 
 
 def test_momentum_copy_follows_slowly():
     t, x, y = training(replace(ONE, ts_embedder="momentum", ts_momentum=0.9))
-    before = [p.clone() for p in t.teachers.parameters()]
+    before = [p.clone() for p in t.networks["teachers"].parameters()]
     train_step(t, x, y)
-    for old, slow, fast in zip(before, t.teachers.parameters(), t.model.branches["global"].embedder.parameters()):
+    for old, slow, fast in zip(before, t.networks["teachers"].parameters(), t.model.branches["global"].embedder.parameters()):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
 
