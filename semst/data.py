@@ -104,7 +104,7 @@ def rng(
     "A random generator that depends on its key alone: no hidden state, so nothing to save or to restore (our choice)."
     name = tuple(k if isinstance(k, str) else operator.index(k) for k in key)     # numpy's 3 and torch's 3 are 3, too
     digest = hashlib.sha256(repr(name).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)    # 63 bits: a positive 64-bit integer
 
 # %% ../nbs/00_data.ipynb #3a8a6652
 @lru_cache(maxsize=8)

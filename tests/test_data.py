@@ -361,6 +361,8 @@ def test_an_epoch_shows_every_file_once(folders):
     for epoch in range(3):
         assert sorted(data[5 * epoch + i]["x_file"] for i in range(5)) == [str(f) for f in data.files["source"]]
         assert sorted(data[3 * epoch + i]["y_file"] for i in range(3)) == [str(f) for f in data.files["target"]]
+    orders = {tuple(data[5 * epoch + i]["x_file"] for i in range(5)) for epoch in range(4)}
+    assert len(orders) > 1                                                      # each epoch has an order of its own
 
 
 def test_source_and_target_roll_different_dice(folders):

@@ -1,8 +1,7 @@
-"A scene depends on its arguments alone, its mask fits its picture, and folders of scenes are what training reads."
+"Geometry never depends on the look, layouts have the statistics they promise, and folders of scenes are what training reads."
 import hashlib
+import json
 import random
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -10,270 +9,249 @@ import pytest
 import torch
 from PIL import Image
 
-from semst import scenes
+from semst.animals import ANIMAL_CLASSES, animal_scene, dice
 from semst.data import InputError, list_images
-from semst.scenes import (ANIMAL, ANIMAL_CLASSES, COATS, GROUND, LAYERS, LOOKS, SKY, Bone, animal_scene, body_field, bone_field, develop, dice,
-                          draw_animal, edge, fractal_noise, hash01, landscape, mix, paint, pixel_grid, ramp, rgb, skeleton, stripes, value_noise,
-                          write_scenes)
+from semst.scenes import (CAR, CLASSES, EYE, FAMILY, FOCAL, GROUND, LANDSCAPE_CLASSES, LANDSCAPES, LAYOUT, PALETTE, PAVEMENT, POLE, ROAD, SKY,
+                          STREETS, TEXTURE, TREE, Stage, bars, car, classes_of, crowd, draw, landscape, palette, person, pole, scene, street,
+                          tree, write_scenes)
 
-KINDS = ["horse", "zebra"]
-DRIFT = {  # mean red, green and blue of seed 0 at 64 pixels, and the shares of ground, sky and animal
-    "horse": ([94.64, 112.72, 70.34], [0.6421, 0.1658, 0.1921]), "zebra": ([155.69, 156.27, 131.49], [0.4238, 0.3879, 0.1882])}
+STREET_LOOKS, LANDSCAPE_LOOKS, LAYOUTS = ["parsing", "sim", "photo"], ["summer", "winter"], list(STREETS)
+AIMS = dict(open=(0.43, 0.03), wooded=(0.27, 0.20), forest=(0.15, 0.38))        # shares of sky and of trees
 
 
-def shares(mask): return np.bincount(np.asarray(mask).ravel(), minlength=3) / mask.numel()
+def cases(): return [(look, layout) for look in STREET_LOOKS + LANDSCAPE_LOOKS for layout in LAYOUTS]
+def pixels(*args): return np.asarray(scene(*args)[0]).astype(int)
+
+
+# ---- one geometry, several looks
+
+@pytest.mark.parametrize("looks", [STREET_LOOKS, LANDSCAPE_LOOKS])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_mask_does_not_depend_on_the_look(looks, layout):
+    for seed in range(6):
+        for size in (48, (40, 96)):
+            first, *others = [scene(look, seed, size, layout) for look in looks]
+            for picture, mask in others:
+                assert torch.equal(mask, first[1])
+                assert picture.tobytes() != first[0].tobytes()
+
+
+def test_animals_come_through_with_their_oracles():
+    picture, mask = animal_scene("zebra", 4, 48, "horse")
+    again, mask_again = scene("zebra", 4, (48, 48), layout="horse")
+    assert again.tobytes() == picture.tobytes() and torch.equal(mask_again, mask) and torch.equal(mask, scene("horse", 4, 48)[1])
+
+
+def test_every_look_has_its_own_layout_by_default():
+    for look, layout in LAYOUT.items(): assert scene(look, 2, 32)[0].tobytes() == scene(look, 2, 32, layout)[0].tobytes()
+    assert LAYOUT == dict(parsing="open", sim="open", photo="wooded", summer="open", winter="wooded", horse="horse", zebra="zebra")
+
+
+def test_layouts_and_seeds_tell_geometries_apart():
+    masks = {scene(look, seed, 48, layout)[1].numpy().tobytes() for look in ("sim", "summer") for layout in LAYOUTS for seed in range(-2, 8)}
+    assert len(masks) == 60
+
+
+def test_a_parsing_is_its_mask_in_colours():
+    picture, mask = scene("parsing", 3, (48, 96))
+    assert np.array_equal(np.asarray(picture), PALETTE[mask.numpy()]) and PALETTE.shape == (11, 3) and len(np.unique(PALETTE, axis=0)) == 11
+
+
+def test_a_game_is_flat_and_a_photograph_is_not():
+    "A game frame has few colours, a photograph thousands; they are far apart everywhere."
+    for seed in range(4):
+        sim, photo = pixels("sim", seed, 64, "open"), pixels("photo", seed, 64, "open")
+        assert len(np.unique(sim.reshape(-1, 3), axis=0)) < 150 < 1500 < len(np.unique(photo.reshape(-1, 3), axis=0))
+        assert np.abs(sim - photo).mean() > 25
+
+
+def test_summers_are_green_and_winters_are_not():
+    for seed in range(5):
+        mask = scene("summer", seed, 48, "open")[1].numpy()
+        summer, winter = (pixels(look, seed, 48, "open")[mask == LANDSCAPE_CLASSES.index("meadow")].mean(0) for look in ("summer", "winter"))
+        assert summer[1] > summer[0] + 10 and summer[1] > summer[2] + 40 and winter.min() > 150 and np.ptp(winter) < 40
+
+
+# ---- classes and their statistics
+
+def test_classes():
+    assert CLASSES == ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+    assert [classes_of(look) for look in ("parsing", "sim", "photo")] == [CLASSES] * 3
+    assert classes_of("summer") is classes_of("winter") is LANDSCAPE_CLASSES and classes_of("zebra") is ANIMAL_CLASSES
+    assert CLASSES[TREE] == LANDSCAPE_CLASSES[TREE] == "tree" and CLASSES[SKY] == LANDSCAPE_CLASSES[SKY] == "sky"
+    assert set(TEXTURE) == set(CLASSES) | set(LANDSCAPE_CLASSES)
+
+
+@pytest.mark.parametrize("make, layouts, names", [(street, STREETS, CLASSES), (landscape, LANDSCAPES, LANDSCAPE_CLASSES)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_shares_of_a_layout(make, layouts, names, layout):
+    "Sky and trees as promised (100 scenes: within 4 points), every class in some of the first 50, the sky above and the ground below."
+    masks = np.stack([make(layout, seed, 64, 64).surfaces.label for seed in range(100)])
+    sky, trees = ((masks == label).mean() for label in (SKY, TREE))
+    assert (sky, trees) == pytest.approx(AIMS[layout], abs=0.04)
+    assert set(np.unique(masks[:50])) == set(range(len(names)))
+    assert (masks[:, -1] != SKY).all() and len(layouts) == 3
 
 
 # ---- the same arguments, the same scene
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_nothing_but_the_arguments_decides_and_global_dice_are_left_alone(kind):
-    picture, mask = animal_scene(kind, 5, 64)
+def test_nothing_but_the_arguments_decides_and_global_dice_are_left_alone():
+    wanted = scene("photo", 5, 48)[0].tobytes()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    animal_scene("zebra", 99, 40)
-    again, mask_again = animal_scene(kind, 5, 64)
-    assert again.tobytes() == picture.tobytes() and torch.equal(mask, mask_again)
+    scene("winter", 9, 40)
+    assert scene("photo", 5, 48)[0].tobytes() == wanted
     assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    assert all(scene("photo", seed, 48)[0].tobytes() == wanted for seed in (np.int64(5), torch.tensor(5), np.uint8(5)))
 
 
-def test_another_process_draws_the_same():
-    code = ("import hashlib; from semst.scenes import animal_scene; "
-            "print(hashlib.sha256(b''.join(animal_scene(k, 3, 48)[0].tobytes() for k in ('horse', 'zebra'))).hexdigest())")
-    here = hashlib.sha256(b"".join(animal_scene(k, 3, 48)[0].tobytes() for k in KINDS)).hexdigest()
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == here
+DIGEST = "3de90bd1a0b2be87e6acf6acb159bdcd1f5b1ce15bd0daeae88b807cd7602f16"
 
 
-def test_scenes_do_not_drift_with_versions():
-    "These numbers are part of the promise: if they change, results on scenes cannot be compared with old ones (tolerances allow a last bit)."
-    for kind, (colour, amounts) in DRIFT.items():
-        picture, mask = animal_scene(kind, 0, 64)
-        assert np.asarray(picture).mean((0, 1)) == pytest.approx(colour, abs=0.1)
-        assert shares(mask) == pytest.approx(amounts, abs=2e-3)
+def test_scenes_are_the_same_bits_everywhere():
+    "Only +, -, *, /, sqrt and whole numbers are used: if this digest changes, results on scenes cannot be compared with old ones."
+    digest = hashlib.sha256()
+    for look in STREET_LOOKS + LANDSCAPE_LOOKS:
+        for layout in ("open", "forest"):
+            for seed in (0, 7):
+                for part in scene(look, seed, (48, 80), layout): digest.update(np.asarray(part).tobytes())
+    assert digest.hexdigest() == DIGEST
 
 
-def test_seeds_and_kinds_tell_scenes_apart():
-    pictures = {animal_scene(kind, seed, 32)[0].tobytes() for kind in KINDS for seed in range(-2, 20)}
-    assert len(pictures) == 44
+# ---- sizes and errors
+
+@pytest.mark.parametrize("look, layout", cases())
+def test_any_size_gives_8_bit_rgb_and_a_byte_mask(look, layout):
+    for h, w in ((16, 16), (17, 40), (64, 33), (30, 300)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            picture, mask = scene(look, 1, (h, w), layout)
+        assert picture.mode == "RGB" and picture.size == (w, h)
+        assert mask.shape == (h, w) and mask.dtype == torch.uint8 and mask.is_contiguous() and mask.max() < len(classes_of(look))
 
 
-def test_whole_numbers_of_other_types_are_the_same_seed():
-    wanted = animal_scene("horse", 7, 32)[0].tobytes()
-    assert all(animal_scene("horse", seed, 32)[0].tobytes() == wanted for seed in (np.int64(7), torch.tensor(7), np.uint8(7)))
-
-
-def test_dice_are_keyed_by_the_parts():
-    keys = [(1, 2), (12,), ("12",), ("1, 2",), (2, 1), (-1, 2), ()]
-    assert len({dice(*key).random() for key in keys}) == len(keys)
-
-
-# ---- pictures and masks
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [16, 17, 63, 200])
-def test_any_size_gives_8_bit_rgb_and_a_byte_mask(kind, size):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        picture, mask = animal_scene(kind, 1, size)
-    assert picture.mode == "RGB" and picture.size == (size, size)
-    assert mask.shape == (size, size) and mask.dtype == torch.uint8 and mask.is_contiguous()
-    assert set(mask.unique().tolist()) <= {0, 1, 2}
-
-
-def test_classes_are_ground_sky_animal_in_this_order():
-    assert ANIMAL_CLASSES == ("ground", "sky", "animal") and (GROUND, SKY, ANIMAL) == (0, 1, 2)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_scene_has_all_classes_in_sensible_amounts_and_places(kind):
-    for seed in range(60):
-        mask = animal_scene(kind, seed, 48)[1]
-        ground, sky, animal = shares(mask)
-        assert 0.25 < ground < 0.85 and 0.1 < sky < 0.6 and 0.02 < animal < 0.5, (seed, ground, sky, animal)
-        assert (mask[0] != GROUND).all() and (mask[-1] != SKY).all(), seed
-
-
-def test_the_mask_is_the_majority_of_a_scene_drawn_eight_times_as_large():
-    for kind in KINDS:
-        for seed in range(3):
-            mask, large = (animal_scene(kind, seed, size)[1] for size in (32, 256))
-            blocks = large.reshape(32, 8, 32, 8).permute(0, 2, 1, 3).reshape(32, 32, 64)
-            share = torch.stack([(blocks == label).float().mean(-1) for label in range(3)])
-            agree, sure = share.argmax(0) == mask, share.amax(0) > 0.8
-            assert agree[sure].float().mean() > 0.998 and agree.float().mean() > 0.98, (kind, seed)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_animals_dyed_change_the_picture_only_where_the_mask_says(kind, monkeypatch):
-    pictures = []
-    for colour in ((1., 0., 0.), (0., 1., 0.)):
-        monkeypatch.setitem(COATS, kind, [scenes.Coat(colour, colour, colour)])
-        picture, mask = animal_scene(kind, 4, 96)
-        pictures.append(np.asarray(picture).astype(int))
-    changed = torch.from_numpy(np.abs(pictures[0] - pictures[1]).max(-1))
-    animal = mask == ANIMAL
-    near = torch.nn.functional.max_pool2d(animal[None].float(), 3, 1, 1)[0] > 0
-    assert (changed[~near] == 0).all()
-    assert (changed[animal] > 0).float().mean() > 0.9                           # all but hooves and eyes
-
-
-def test_colours_of_the_domains_are_apart():
-    def mean(kind): return np.mean([np.asarray(animal_scene(kind, s, 32)[0])[-8:].mean((0, 1)) for s in range(20)], 0)
-    (red, green, _), (red2, green2, _) = mean("horse"), mean("zebra")
-    assert green > red + 15 and red2 > green2                                   # a green pasture, a yellow savanna
-
-
-def test_only_zebras_are_striped():
-    "On the animals the luminance of zebras spreads much more widely, scene by scene on average."
-    def spread(kind):
-        return np.mean([np.asarray(p.convert("L"))[m.numpy() == ANIMAL].std() for p, m in (animal_scene(kind, s, 96) for s in range(12))])
-    assert spread("zebra") > 2 * spread("horse")
+def test_a_larger_picture_shows_the_same_scene():
+    for layout in LAYOUTS:
+        for seed in range(4):
+            small, large = (scene("sim", seed, size, layout)[1] for size in (48, 240))
+            blocks = large.reshape(48, 5, 48, 5).permute(0, 2, 1, 3).reshape(48, 48, 25)
+            assert (blocks.mode(-1).values == small).float().mean() > 0.93
 
 
 def test_what_is_refused():
-    with pytest.raises(InputError, match="kind must be one of horse, zebra, got 'cow'"): animal_scene("cow", 0)
-    with pytest.raises(InputError, match="at least 16 pixels a side, got 15"): animal_scene("horse", 0, 15)
+    with pytest.raises(InputError, match="look must be one of parsing, sim, photo, summer, winter, horse, zebra, got 'cartoon'"): scene("cartoon", 0)
+    with pytest.raises(InputError, match="look must be one of"): classes_of("night")
+    with pytest.raises(InputError, match="layout of photo must be one of open, wooded, forest, got 'horse'"): scene("photo", 0, layout="horse")
+    with pytest.raises(InputError, match="layout of horse must be one of horse, zebra, got 'open'"): scene("horse", 0, layout="open")
+    with pytest.raises(InputError, match="at least 16 pixels a side, got 15x40"): scene("sim", 0, (15, 40))
+    with pytest.raises(InputError, match="square, got 32x64"): scene("zebra", 0, (32, 64))
 
 
 # ---- the pieces
 
-def test_hash_is_the_documented_arithmetic():
-    def by_hand(ix, iy, seed):
-        h = (ix * 374761393 + iy * 668265263 + seed) % 2**32
-        h = (h ^ (h >> 15)) * 2246822519 % 2**32
-        h = (h ^ (h >> 13)) * 3266489917 % 2**32
-        return (h >> 8) / 2**24
-    r = random.Random(0)
-    points = [(r.getrandbits(32), r.getrandbits(32)) for _ in range(200)] + [(0, 0), (2**32 - 1, 2**32 - 1)]
-    ix, iy = (np.array(v, np.uint32) for v in zip(*points))
-    for seed in (0, 5, 2**31 - 1, 2**40 + 3):
-        got = hash01(ix, iy, seed)
-        assert got.dtype == np.float32 and got.tolist() == [by_hand(x, y, seed) for x, y in points]
+def test_the_camera_projects_there_and_back():
+    st = Stage(dice("t"), 50, 120)
+    box, X, z = st.ground()
+    assert np.allclose((st.horizon + FOCAL * EYE / z)[1:], st.y[box[0]][1:], atol=1e-5) and np.allclose(st.centre + FOCAL * X / z, st.x, atol=1e-4)
+    (rows, cols), u, v = st.frame(1.0, 10.0, 0.5, 2.0)
+    assert np.allclose(st.centre + FOCAL * (1.0 + u) / 10, st.x[:, cols], atol=1e-5)
+    assert np.allclose(st.horizon + FOCAL * (EYE - v) / 10, st.y[rows], atol=1e-5)
 
 
-@pytest.mark.parametrize("noise", [value_noise, fractal_noise])
-def test_noise_stays_in_range_broadcasts_and_continues_below_zero(noise):
-    x, y = np.linspace(-9, 9, 301, dtype=np.float32)[None], np.linspace(-4, 4, 200, dtype=np.float32)[:, None]
-    z = noise(x, y, 3)
-    assert z.shape == (200, 301) and z.dtype == np.float32 and z.min() >= 0 and z.max() < 1
-    assert np.abs(np.diff(z, axis=1)).max() < 0.35                              # no jump at zero or anywhere else
-    assert not np.array_equal(z, noise(x, y, 4))
-    assert np.allclose(z[::7, ::9], noise(x[:, ::9], y[::7], 3))                # a place keeps its number in any picture
+def test_putting_changes_all_planes_or_none():
+    st = Stage(dice("t"), 20, 20)
+    before = [plane.copy() for plane in st.surfaces]
+    inside = np.zeros((5, 4), bool)
+    inside[1, 2] = True
+    st.put((slice(2, 7), slice(3, 7)), inside, 7, 1, 9, 0.5, 0.25, 33, -1)
+    assert [plane[3, 5] for plane in st.surfaces] == [7, 1, 9, 0.5, 0.25, 33, -1]
+    for plane, old in zip(st.surfaces, before): assert (plane != old).sum() <= 1
 
 
-def test_ramp_and_mix_keep_single_precision():
-    t = np.linspace(-1, 2, 7, dtype=np.float32)
-    assert ramp(t, 0.1, 0.7).dtype == np.float32 and mix(0.25, 1.5, t).dtype == np.float32
-    assert ramp(t, 0., 1.).tolist() == [0, 0, 0, 0.5, 1, 1, 1] and ramp(t, 1., 0.).tolist() == [1, 1, 1, 0.5, 0, 0, 0]
-
-
-def test_edge_measures_the_area_of_a_disc():
-    x, y = pixel_grid(64, 64)
-    for radius in (0.05, 0.21, 0.4):
-        distance = np.sqrt((x - 0.493) ** 2 + (y - 0.507) ** 2) - radius
-        assert edge(distance, 64).sum() / 64**2 == pytest.approx(np.pi * radius**2, rel=0.01)
-
-
-def test_pixel_grid_is_square_pixels_in_units_of_the_height():
-    x, y = pixel_grid(10, 30)
-    assert x.shape == (1, 30) and y.shape == (10, 1) and x[0, -1] == pytest.approx(2.95) and y[-1, 0] == pytest.approx(0.95)
-    assert np.diff(x[0]) == pytest.approx(0.1, abs=1e-6) and np.diff(y[:, 0]) == pytest.approx(0.1, abs=1e-6)
-
-
-def test_painting_over_labels_and_colours_goes_together():
+def test_bars_are_nearest_distances():
     r = np.random.default_rng(0)
-    canvas = np.zeros((3 + 4, 5, 6), np.float32)
-    paint(canvas, rgb((.2, .4, .6)), 1, np.ones((5, 6), np.float32))
-    for label in (0, 3, 2):
-        cover, before = r.random((5, 6), np.float32), canvas.copy()
-        paint(canvas, rgb((1, 1, 1)), label, cover)
-        assert np.allclose(canvas[:3], before[:3] + (1 - before[:3]) * cover)
-        assert np.allclose(canvas[3 + label], before[3 + label] * (1 - cover) + cover)
-    assert np.allclose(canvas[3:].sum(0), 1, atol=1e-6)
-    assert torch.equal(develop(canvas)[1], torch.from_numpy(canvas[3:].argmax(0).astype(np.uint8)))
+    (u, v), bones = r.random((2, 300)).astype(np.float32), [(0.1, 0.2, 0.8, 0.3, 0.05, 1), (0.5, 0.9, 0.5, 0.4, 0.1, 2)]
+    t = np.linspace(0, 1, 2001)[:, None]
+    each = np.stack([np.hypot(u - a - t * (c - a), v - b - t * (d - b)).min(0) - radius for a, b, c, d, radius, _ in bones])
+    d, part = bars(u, v, bones)
+    assert np.allclose(d, each.min(0), atol=1e-4) and (part == each.argmin(0) + 1).mean() > 0.99
 
 
-def test_develop_rounds_and_clips():
-    canvas = np.zeros((4, 1, 4), np.float32)
-    canvas[:3] = np.float32([-0.5, 10.4 / 255, 10.6 / 255, 1.5])
-    assert np.asarray(develop(canvas)[0])[0, :, 0].tolist() == [0, 10, 11, 255]
+def test_the_near_thing_stands_in_front():
+    for order in (1, -1):
+        st = Stage(dice("t"), 64, 64)
+        crowds = [[(9., person, lambda z: 0., (1, 1), {})], [(5., car, lambda z: 0., (1, 1), {})]]
+        draw(st, 10, *crowds[::order])
+        below = st.surfaces.label[int(64 * (st.horizon + 0.1)):, int(64 * st.centre)]
+        assert CAR in below and 9 not in below                                 # the person's legs are hidden behind the car
 
 
-def test_bone_distance_is_that_of_the_segment():
-    r = np.random.default_rng(1)
-    bone, (px, py) = Bone((0.1, 0.8), (0.6, 0.2), 0.07, 0.07, 1, 3), r.random((2, 200)) * 2 - 0.5
-    ts = np.linspace(0, 1, 2001)[:, None]
-    brute = np.hypot(px - mix(0.1, 0.6, ts), py - mix(0.8, 0.2, ts)).min(0) - 0.07
-    assert np.allclose(bone_field(bone, px, py, (0, 1))[0], brute, atol=1e-5)
+def test_a_far_pole_is_never_missed():
+    for X in np.linspace(-3, 3, 13):
+        st = Stage(dice("t"), 64, 64)
+        pole(st, 10, float(X), 60.)
+        assert (st.surfaces.label == POLE).any()
 
 
-def test_stripes_run_along_a_bone_and_light_across_it():
-    bone = Bone((0., 0.), (1., 0.), 0.2, 0.1, 2, 6)
-    _, count, lit = bone_field(bone, np.array([0., 0.25, 0.25, 1.]), np.array([0.1, 0.1, -0.1, 0.]), (0., 1.))
-    assert count == pytest.approx([2, 3, 3, 6]) and lit[1] == pytest.approx(-lit[2]) and lit[0] == pytest.approx(0.5)
+def test_shadows_change_the_light_of_the_ground_and_no_label():
+    st = street("open", 3, 64, 96)
+    before, lit = st.surfaces.label.copy(), st.surfaces.lit.copy()
+    for X in (-3, 0, 4): st.shade(X, 8, 2, 2)
+    changed = st.surfaces.lit != lit
+    assert np.array_equal(st.surfaces.label, before) and changed.sum() > 20
+    assert np.isin(before[changed], (ROAD, PAVEMENT)).all() and (st.surfaces.item[changed] == GROUND).all()
 
 
-def test_seams_do_not_depend_on_order_for_two_bones_and_only_add():
-    x, y = pixel_grid(50, 50)
-    one, two = Bone((0.2, 0.5), (0.5, 0.5), 0.12, 0.08), Bone((0.5, 0.5), (0.7, 0.8), 0.08, 0.1)
-    d, swapped = body_field([one, two], x, y, (0, 1), 0.05)[0], body_field([two, one], x, y, (0, 1), 0.05)[0]
-    nearest = np.minimum(*(bone_field(b, x, y, (0, 1))[0] for b in (one, two)))
-    assert np.allclose(d, swapped, atol=1e-6) and (d <= nearest + 1e-6).all() and (nearest - d).max() <= 0.0125 + 1e-6
+def test_a_crowd_is_even_over_the_picture():
+    nearness = np.array([1 / thing[0] for thing in crowd(random.Random(0), 4000, tree, None, 5, 50, (1, 1))])
+    assert nearness.min() >= 1 / 50 and nearness.max() <= 1 / 5 and nearness.mean() == pytest.approx((1 / 5 + 1 / 50) / 2, abs=0.003)
 
 
-def test_stripes_are_dark_on_whole_numbers_and_grey_far_away():
-    count = np.linspace(-3, 3, 6001)
-    assert stripes(np.array([-2., 0., 1.]), 100) == pytest.approx(1) and stripes(np.array([-1.5, 0.5]), 100) == pytest.approx(0)
-    assert stripes(count, 100).mean() == pytest.approx(0.5, abs=1e-3) and np.ptp(stripes(count, 2)) < 0.3
-
-
-def test_skeletons_stand_on_the_ground_and_have_every_layer():
-    for seed in range(40):
-        for striped in (True, False):
-            layers = skeleton(dice("t", seed), striped)
-            assert list(layers) == list(LAYERS)
-            bones = sum(layers.values(), [])
-            assert all(b.a != b.b and b.ra > 0 and b.rb > 0 for b in bones)
-            assert -0.06 < min(min(b.a[1] - b.ra, b.b[1] - b.rb) for b in bones) < 0.03
-
-
-def test_an_animal_outside_the_picture_leaves_no_trace_and_its_shadow_no_label():
-    blank = landscape(LOOKS["horse"], dice("t"), 48)[0]
-    canvas = blank.copy()
-    draw_animal(canvas, COATS["horse"][0], dice("a"), (9., 0.5), 0.3, 0.)
-    assert np.array_equal(canvas, blank)
-    draw_animal(canvas, COATS["horse"][0], dice("a"), (0.5, 0.8), 0.3, 0.)
-    untouched = canvas[3 + ANIMAL] == 0
-    assert np.array_equal(canvas[3:, untouched], blank[3:, untouched])          # labels change only where the animal is
-    darker = untouched & (canvas[:3].sum(0) < blank[:3].sum(0) - 0.05)
-    assert darker.sum() > 5 and (canvas[3 + GROUND][darker] > 0.5).all()        # the shadow is there, on the ground
-
-
-def test_no_shadow_falls_on_the_sky():
-    blank, horizon = landscape(LOOKS["zebra"], dice("t"), 64)
-    canvas = blank.copy()
-    draw_animal(canvas, COATS["zebra"][0], dice("a"), (0.5, horizon - 0.12), 0.3, 0.)      # floats above the horizon
-    sky = (blank[3 + SKY] == 1) & (canvas[3 + ANIMAL] == 0)
-    assert sky[int(64 * (horizon - 0.12))].any() and np.array_equal(canvas[:, sky], blank[:, sky])
+def test_parts_without_a_colour_take_the_class_colour():
+    table = palette("winter", LANDSCAPE_CLASSES)
+    assert table.shape == (3, 2, 24) and np.array_equal(table[:, :, 4 * 4], table[:, :, 4 * 4 + 3]) and table.min() >= 0 and table.max() <= 1
 
 
 # ---- folders
 
 def test_scene_i_of_a_folder_has_seed_plus_i(tmp_path):
-    folder = write_scenes(tmp_path / "new" / "zebras", "zebra", 3, 32, seed=11)
-    assert folder == tmp_path / "new" / "zebras"
-    assert [f.name for f in list_images(folder / "images")] == [f.name for f in list_images(folder / "labels")] == [f"{i:05d}.png" for i in range(3)]
-    for i in range(3):
-        picture, mask = animal_scene("zebra", 11 + i, 32)
-        with Image.open(folder / "images" / f"{i:05d}.png") as f: assert f.mode == "RGB" and f.tobytes() == picture.tobytes()
-        with Image.open(folder / "labels" / f"{i:05d}.png") as f: assert f.mode == "L" and np.array_equal(np.asarray(f), mask.numpy())
+    for look, size in (("zebra", 32), ("photo", (32, 48))):
+        folder = write_scenes(tmp_path / "new" / look, look, 3, size, seed=11)
+        assert folder == tmp_path / "new" / look
+        assert [f.name for f in list_images(folder / "images")] == [f.name for f in list_images(folder / "labels")] == [f"{i:05d}.png" for i in range(3)]
+        for i in range(3):
+            picture, mask = scene(look, 11 + i, size)
+            with Image.open(folder / "images" / f"{i:05d}.png") as f: assert f.mode == "RGB" and f.tobytes() == picture.tobytes()
+            with Image.open(folder / "labels" / f"{i:05d}.png") as f: assert f.mode == "L" and np.array_equal(np.asarray(f), mask.numpy())
+    assert json.loads((folder / "scenes.json").read_text()) == dict(look="photo", n=3, size=[32, 48], seed=11, layout="wooded")
+
+
+def test_a_folder_that_is_there_is_not_drawn_again_but_a_damaged_one_is(tmp_path):
+    write_scenes(tmp_path, "sim", 2, 16)
+    first = tmp_path / "images" / "00000.png"
+    first.write_bytes(b"mark")
+    write_scenes(tmp_path, "sim", 2, (16, 16), layout="open")                   # the same settings, said in other words
+    assert first.read_bytes() == b"mark"
+    (tmp_path / "labels" / "00001.png").unlink()
+    write_scenes(tmp_path, "sim", 2, 16)
+    assert first.read_bytes() != b"mark" and (tmp_path / "labels" / "00001.png").exists()
+
+
+@pytest.mark.parametrize("other", [dict(look="parsing"), dict(n=3), dict(size=32), dict(seed=5), dict(layout="forest")])
+def test_other_settings_are_refused_and_the_folder_is_named(tmp_path, other):
+    settings = dict(look="sim", n=2, size=16)
+    write_scenes(tmp_path / "x", **settings)
+    with pytest.raises(InputError, match=f"other settings .*: delete {tmp_path / 'x'} or"): write_scenes(tmp_path / "x", **settings | other)
 
 
 def test_leftovers_in_the_folder_are_named(tmp_path):
-    write_scenes(tmp_path, "horse", 3, 16)
-    write_scenes(tmp_path, "horse", 3, 16, seed=5)                              # the same names are written over
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00002.png").write_bytes(b"")
     with pytest.raises(InputError, match="images holds 00002.png, which is none of these 2 scenes"): write_scenes(tmp_path, "horse", 2, 16)
 
 
-def test_a_wrong_kind_of_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="kind must be one of"): write_scenes(tmp_path / "a", "cow", 2, 16)
+def test_wrong_arguments_leave_no_finished_folder(tmp_path):
+    with pytest.raises(InputError, match="look must be one of"): write_scenes(tmp_path / "a", "cow", 2, 16)
+    with pytest.raises(InputError, match="layout of sim must be one of"): write_scenes(tmp_path / "b", "sim", 2, 16, layout="dense")
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b" / "scenes.json").exists()
+    assert set(FAMILY) == set(LAYOUT)

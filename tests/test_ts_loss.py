@@ -225,6 +225,11 @@ def test_bad_numbers_become_nan_for_their_own_image_only(bad):
     assert gradient[[0, 2]].isfinite().all()
 
 
+def test_a_system_that_cannot_be_solved_becomes_nan():
+    x = torch.randn(400, 3)                                         # bumps this wide leave H singular, and this ridge does not mend it
+    assert relative_smi(x, x, centres=200, bandwidth=10.0, ridge=1e-12).isnan()
+
+
 # flat pictures
 
 @pytest.mark.parametrize("spread", [0.0, 1e-8, 1e-7, 1e-6])
