@@ -22,6 +22,7 @@ setup(
     packages=["semst"],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={"fid": cfg["fid_requirements"].split(), "tiff": cfg["tiff_requirements"].split(),
+                    "dev": " ".join(cfg[k] for k in ("dev_requirements", "fid_requirements", "tiff_requirements")).split()},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )
