@@ -1,10 +1,11 @@
 """Run figure notebooks through papermill, strictly, and write one HTML page of their results.
 
-    python reproduce/run.py                                       every figure, profile quick
-    python reproduce/run.py fig4_horse2zebra -p profile cpu -p seed 1
+    python reproduce/run.py                                       every figure, profile quick, one after the other
+    python reproduce/run.py fig4_horse2zebra --profile cpu -p seed 1
 
+(The Snakefile beside this file runs the trainings in parallel first; a notebook loads what it finds.)
 Each notebook has one cell tagged `parameters`; a name that it does not define is an error, not a new variable.
-Each leaves figure.png, manifest.json and the executed notebook in RESULTS/NAME; RESULTS/index.html shows them all.
+Each leaves figure.png, manifest.json and the executed notebook in RESULTS/PROFILE/NAME; RESULTS/PROFILE/index.html shows them all.
 """
 import argparse
 import ast
@@ -46,7 +47,7 @@ def checked(notebook: Path, given: dict[str, str]) -> dict:
 def run(notebook: Path, results: Path, given: dict[str, str]) -> dict:
     "Execute one figure's notebook and return its manifest."
     out = (results / notebook.stem).resolve()
-    values = checked(notebook, {"out_dir": str(out)} | given)
+    values = checked(notebook, {"results_dir": str(results.resolve()), "out_dir": str(out)} | given)
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").unlink(missing_ok=True)         # an old one must not speak for a run that fails
     papermill.execute_notebook(str(notebook), str(out / notebook.name), values, cwd=str(HERE), kernel_name="python3", progress_bar=False)
@@ -60,7 +61,7 @@ table{{border-collapse:collapse}}td,th{{padding:.2rem .8rem;border-bottom:1px so
 Verdicts on embedded data speak of that data, not of the paper's.</p>{sections}</html>"""
 
 SECTION = """<h2>{figure}: {verdict}</h2><p>{data_name} data, profile {profile}, seed {seed}, {wall_seconds:.0f} s on {device}</p>
-<a href="{figure}/figure.png"><img src="{figure}/figure.png" alt="{figure}"></a><table>{rows}</table>
+<a href="{figure}/figure.png"><img src="{figure}/figure.png" alt="{figure}"></a>{more}<details><summary>measurements</summary><table>{rows}</table></details>
 <p><a href="{figure}/{notebook}">notebook as executed</a> · <a href="{figure}/manifest.json">manifest</a> · revision <code>{git_revision}</code></p>"""
 
 
@@ -70,7 +71,8 @@ def write_index(results: Path) -> Path:
     for path in sorted(results.glob("*/manifest.json")):
         m = json.loads(path.read_text())
         rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{v:.4g}</td></tr>" for k, v in m["metrics"].items())
-        sections.append(SECTION.format(**m, profile=html.escape(str(m["parameters"]["profile"])), seed=m["parameters"]["seed"], rows=rows))
+        more = "".join(f'<a href="{m["figure"]}/{f.name}"><img src="{m["figure"]}/{f.name}" alt="{f.stem}"></a>' for f in sorted(path.parent.glob("*.png")) if f.stem != "figure")
+        sections.append(SECTION.format(**m, more=more, profile=html.escape(str(m["parameters"]["profile"])), seed=m["parameters"]["seed"], rows=rows))
     page = results / "index.html"
     page.write_text(PAGE.format(sections="\n".join(sections)), encoding="utf-8")
     return page
@@ -80,10 +82,14 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", help="names of notebooks in reproduce/; none: all of them")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--profile", help="short for -p profile PROFILE")
-    parser.add_argument("--results", type=Path, default=HERE.parent / "results")
+    parser.add_argument("--profile", default="quick", help="how much is spent: smoke, quick, cpu, gpu")
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results", help="folder that holds a folder for each profile")
+    parser.add_argument("--index", action="store_true", help="only write the page over the results that are there")
     args = parser.parse_args(argv)
-    given = dict(args.parameter) | ({"profile": args.profile} if args.profile else {})
+    given, results = dict(args.parameter) | {"profile": args.profile}, args.results / args.profile
+    if args.index:
+        print(f"index: {write_index(results)}")
+        return 0
     notebooks = [HERE / f"{name.removesuffix('.ipynb')}.ipynb" for name in args.figures] or sorted(HERE.glob("fig*.ipynb"))
     try:
         for notebook in notebooks:
@@ -91,15 +97,15 @@ def main(argv=None) -> int:
             checked(notebook, given)                        # all of them before the first minute is spent
         for notebook in notebooks:
             print(f"{notebook.stem} ...", flush=True)
-            manifest = run(notebook, args.results, given)
+            manifest = run(notebook, results, given)
             print(f"{notebook.stem}: {manifest['verdict']} ({manifest['wall_seconds']:.0f} s)", flush=True)
     except RunError as e:
         print(f"reproduce: {e}", file=sys.stderr)
         return 2
     except papermill.PapermillExecutionError as e:
-        print(f"reproduce: {notebook.stem} failed: {e.ename}: {e.evalue}\n  the notebook up to there: {args.results / notebook.stem / notebook.name}", file=sys.stderr)
+        print(f"reproduce: {notebook.stem} failed: {e.ename}: {e.evalue}\n  the notebook up to there: {results / notebook.stem / notebook.name}", file=sys.stderr)
         return 1
-    print(f"index: {write_index(args.results)}")
+    print(f"index: {write_index(results)}")
     return 0
 
 

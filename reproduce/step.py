@@ -1,0 +1,57 @@
+"""One step of the benchmark, made or loaded: what the workflow's rules call.
+
+    python reproduce/step.py train  quick sim2photo 0 cut          train one method (goes on where it was stopped)
+    python reproduce/step.py score  quick sim2photo 0 cut          translate the test scenes and score every checkpoint
+    python reproduce/step.py judge  quick sim2photo 0              data, judge and reference rows
+    python reproduce/step.py reader quick sim2photo 0 cut          figure 5: a segmenter trained on translations
+"""
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from semst.benchmark import PAIRS, PROFILES, Trial, config_for, downstream
+from semst.data import InputError
+from semst.trainer import read_run
+
+HERE = Path(__file__).resolve().parent
+
+
+def forget_if_stale(trial: Trial, method: str):
+    "Remove what was made with other settings than today's: a run is not to go on under another objective."
+    run = trial.folder / method / "run"
+    if not (run / "config.json").exists(): return
+    if read_run(run)["config"] != json.loads(json.dumps(asdict(config_for(method, trial.size, trial.seed)))): shutil.rmtree(run.parent)
+
+
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("judge", "train", "score", "reader"))
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("pair", choices=PAIRS)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("method", nargs="?")
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results", help="folder that holds a folder for each profile")
+    args = parser.parse_args(argv)
+    trial = Trial(args.results / args.profile, args.profile, args.pair, args.seed)
+    torch.set_num_threads(1)                    # the workflow runs as many steps as there are cores
+    try:
+        if args.what == "judge": trial.references()
+        elif not args.method: parser.error(f"{args.what} needs a method")
+        elif args.what == "train":
+            forget_if_stale(trial, args.method)
+            trial.train(args.method)
+        elif args.what == "score": trial.score(args.method)
+        else: downstream(trial, args.method)
+    except InputError as e:
+        print(f"step: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

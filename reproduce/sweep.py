@@ -1,0 +1,61 @@
+"""Choose SemST's weights on seeds that no reported number uses: one setting changed at a time, simulator to photograph.
+
+    python reproduce/sweep.py --seeds 100 101                 (two calls with one seed each run side by side)
+
+Each setting is trained in the benchmark's way and scored at its checkpoints; reproduce/sweep.csv gets a row for each.
+"""
+import argparse
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from semst.benchmark import Trial, config_for, load_pictures, translate_all, write_json
+from semst.multiscale import load_model
+from semst.trainer import train
+
+HERE = Path(__file__).resolve().parent
+SETTINGS = {
+    "default": {}, "lambda_hdce 0.03": dict(lambda_hdce=0.03), "lambda_hdce 0.3": dict(lambda_hdce=0.3), "lambda_ts 0": dict(lambda_ts=0.0),
+    "lambda_ts 3": dict(lambda_ts=3.0), "lambda_identity 0.1": dict(lambda_identity=0.1), "gamma 50 to 1": dict(gamma_end=1.0),
+    "bandwidth 0.3": dict(bandwidth=0.3), "ts_embedder frozen": dict(ts_embedder="frozen"), "ts_embedder momentum": dict(ts_embedder="momentum"),
+    "gan lsgan": dict(gan="lsgan"),
+}
+SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
+
+
+def score(trial: Trial, name: str, changes: dict) -> list[dict]:
+    "The curve of one setting, made or loaded."
+    folder = trial.folder / name.replace(" ", "_")
+    if not (folder / "scores.json").exists():
+        config, data = replace(config_for("semst", trial.size, trial.seed), **changes), trial.data()
+        if not (folder / f"run/checkpoints/step_{config.steps:08d}").exists():
+            train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
+        x = load_pictures(data["testA"] / "images")
+        write_json(folder / "scores.json", [dict(step=int(c.name[5:])) | trial.rate(translate_all(load_model(c / "semst.safetensors"), x))
+                                            for c in sorted((folder / "run/checkpoints").glob("step_*"))])
+    return json.loads((folder / "scores.json").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
+    parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results/sweep")
+    parser.add_argument("--settings", nargs="*", help="only these")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for seed in args.seeds:
+        trial = Trial(args.results, args.profile, "sim2photo", seed)
+        for name, row in trial.references().items(): print(seed, name, {k: round(row[k], 3) for k in SCORES}, flush=True)
+        for name in args.settings or SETTINGS:
+            for p in score(trial, name, SETTINGS[name]): print(seed, name, p["step"], {k: round(p[k], 3) for k in SCORES}, flush=True)
+    rows = [dict(setting=path.parent.name.replace("_", " "), seed=path.parts[-3][4:], step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES}
+            for path in sorted(args.results.glob("sim2photo/seed*/*/scores.json")) for p in json.loads(path.read_text())]
+    with open(HERE / "sweep.csv", "w", newline="") as f:
+        writer = csv.DictWriter(f, list(rows[0])); writer.writeheader(); writer.writerows(rows)
+
+
+if __name__ == "__main__": main()
