@@ -1,0 +1,238 @@
+"Tiles against the whole: every size, tile and variant; what a norm must know; files in and out."
+import builtins
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from semst.data import InputError, to_image, to_tensor
+from semst.generator import Generator, InstanceNorm
+from semst.multiscale import ModelConfig, SemST, resize_to, translate_whole
+from semst.tiling import (
+    Combined, KnownNorm, Mapped, Picture, Stored, approximate, exact, open_pixels, reach, seam, stored, tents, tiled_whole, tiles, translate_tiled)
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (150, 170, 3), dtype=np.uint8)
+
+def loud(network):
+    "Weights large enough that every layer matters; the initial ones give grey."
+    for p in network.parameters(): nn.init.normal_(p, std=0.3) if p.ndim == 1 else nn.init.kaiming_normal_(p)
+    return network.eval().requires_grad_(False)
+
+def one_scale(downsample="blur", upsample="deconv"):
+    return loud(SemST(ModelConfig(scales=1, crop=32, ngf=4, blocks=2, taps=(0, 4, 8), embed_dim=4, downsample=downsample, upsample=upsample)))
+
+def two_scales(crop=64, downsample="blur", upsample="deconv", taps=(0, 4, 8, 12, 14)):
+    return loud(SemST(ModelConfig(crop=crop, local_crop=32, ngf=4, blocks=6, taps=taps, embed_dim=4, downsample=downsample, upsample=upsample)))
+
+def whole(model, pixels): return translate_whole(model, to_tensor(Image.fromarray(pixels))[None]).fused
+
+def in_tiles(field, size, tile):
+    out = None
+    for rows, cols in tiles(size, tile):
+        part = field.read(rows, cols)
+        if out is None: out = torch.full((1, part.shape[1], *size), torch.nan)
+        out[..., rows, cols] = part
+    return out
+
+def assert_equals_whole(model, pixels, tile):
+    right, size = whole(model, pixels), pixels.shape[:2]
+    assert right.std() > 0.02
+    assert (in_tiles(tiled_whole(model, pixels, tile), size, tile) - right).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(131, 77), (64, 128), (150, 9), (65, 63), (2, 3)])
+@pytest.mark.parametrize("tile", [64, 80, 512])
+def test_exact_equals_whole(size, tile): assert_equals_whole(one_scale(), PIXELS[:size[0], :size[1]], tile)
+
+
+@pytest.mark.parametrize("downsample", ["blur", "stride"])
+@pytest.mark.parametrize("upsample", ["deconv", "blur"])
+def test_exact_equals_whole_in_every_variant(downsample, upsample):
+    assert_equals_whole(one_scale(downsample, upsample), PIXELS[:99, :131], 64)
+    assert_equals_whole(two_scales(downsample=downsample, upsample=upsample), PIXELS[:40, :70], 64)
+
+
+@pytest.mark.parametrize("crop, size", [(64, (70, 101)), (96, (101, 40)), (64, (20, 31)), (64, (1, 90))])
+def test_two_branches_equal_translate_whole(crop, size):
+    assert_equals_whole(two_scales(crop), PIXELS[:size[0], :size[1]], 64)
+
+
+@pytest.mark.parametrize("taps", [(0, 4, 8), (0, 4, 9), (0, 10), (0, 13)])
+def test_two_branches_may_be_cut_at_any_tap(taps):
+    assert_equals_whole(two_scales(taps=taps), PIXELS[:40, :70], 64)
+
+
+def test_every_part_of_two_branches_agrees():
+    model = two_scales()
+    right, field = translate_whole(model, to_tensor(Image.fromarray(PIXELS[:70, :90]))[None]), tiled_whole(model, PIXELS[:70, :90], 64)
+    for ours, theirs in zip(field.fields, right[1:], strict=True): assert (in_tiles(ours, (70, 90), 64) - theirs).abs().max() < 1e-4
+
+
+def test_any_window_can_be_read():
+    model = one_scale()
+    right, field = whole(model, PIXELS), tiled_whole(model, PIXELS, 64)
+    for rows, cols in [((0, 1), (0, 1)), ((149, 150), (169, 170)), ((63, 65), (1, 170)), ((37, 94), (51, 52))]:
+        assert (field.read(slice(*rows), slice(*cols)) - right[..., slice(*rows), slice(*cols)]).abs().max() < 1e-4
+
+
+def test_approximate_does_not_depend_on_the_tiles_once_the_statistics_are_known():
+    field = approximate(one_scale().branches["global"].generator.model, Picture(PIXELS, 64))
+    a, b = (in_tiles(field, (150, 170), side) for side in (37, 64))
+    assert (a - b).abs().max() < 1e-4
+
+
+def test_approximate_is_exact_where_each_window_is_the_whole_picture():
+    model, small = one_scale(), PIXELS[:32, :64]
+    assert (in_tiles(tiled_whole(model, small, 128, "approximate"), (32, 64), 128) - whole(model, small)).abs().max() < 1e-4
+
+
+def test_approximate_leaves_the_model_as_it_was_and_shares_its_weights():
+    model = one_scale()
+    before = whole(model, PIXELS[:64, :64])
+    field = approximate(model.branches["global"].generator.model, Picture(PIXELS, 64))
+    assert torch.equal(whole(model, PIXELS[:64, :64]), before)
+    assert {id(p) for p in field.layers.parameters()} == {id(p) for p in model.branches["global"].generator.model.parameters()}
+
+
+def test_approximate_two_branches_keep_their_size_and_stay_near_the_whole():
+    model, pixels = two_scales(), np.asarray(to_image(resize_to(torch.rand(1, 3, 6, 7) * 2 - 1, (70, 90))[0]))
+    y = in_tiles(tiled_whole(model, pixels, 128, "approximate"), (70, 90), 128)
+    assert y.isfinite().all() and (y - whole(model, pixels)).abs().mean() < 0.2
+
+
+def test_naive_norms_have_seams_and_exact_ones_have_not():
+    ramp, norm = np.arange(192, dtype=np.uint8)[:, None] + np.zeros((192, 192), np.uint8), nn.Sequential(InstanceNorm())
+    naive, right = (in_tiles(field, (192, 192), 64) for field in (Mapped(Picture(ramp, 64), norm), exact(norm, Picture(ramp, 64))))
+    assert seam(naive, 64) > 10 and seam(right, 64) == pytest.approx(1, rel=1e-3)
+
+
+def test_a_flat_picture_is_no_trouble():
+    flat = np.full((70, 90, 3), 255, np.uint8)
+    assert in_tiles(tiled_whole(one_scale(), flat, 64), (70, 90), 64).isfinite().all()
+
+
+def test_reach_of_the_generators():
+    assert reach(Generator(ngf=1).model) == (90, 1, 4)
+    assert reach(Generator(ngf=1, blocks=2, taps=(0,)).model)[0] == 90 - 7 * 8              # a block looks 2 pixels far, 4 pixels apart
+    assert reach(nn.Conv2d(1, 1, 4, dilation=6)) == (9, 1, 1)
+
+
+@pytest.mark.parametrize("n_in, n_out", [(10, 20), (20, 10), (21, 7), (17, 18), (5, 5), (1, 3)])
+def test_tents_are_torchs_bilinear_weights(n_in, n_out):
+    x = torch.rand(1, 1, n_in, 1).expand(1, 1, n_in, n_in).contiguous()
+    window, weight = tents(slice(0, n_out), n_in, n_out)
+    assert torch.allclose((weight @ x[..., window, :1]), resize_to(x, (n_out, n_out))[..., :1], atol=1e-6)
+    for i in range(n_out):
+        window, one = tents(slice(i, i + 1), n_in, n_out)
+        assert torch.allclose(one @ x[..., window, :], (weight @ x)[..., i:i + 1, :], atol=1e-6)
+
+
+def test_statistics_survive_a_mean_far_above_the_deviation():
+    class Far(Combined):
+        def __init__(self): self.size, self.tile = (64, 64), 16
+        def read(self, rows, cols): return 1000 + torch.sin(torch.arange(4096.).reshape(1, 1, 64, 64)[..., rows, cols])
+    store = stored(Far())
+    assert store.variance.item() == pytest.approx(torch.sin(torch.arange(4096.)).var(correction=0).item(), rel=1e-3)
+
+
+def test_a_store_is_zero_where_nothing_was_written_and_works_out_nothing_twice():
+    store = Stored(2, (5, 7), 4)
+    store.part(slice(1, 3), slice(2, 7)).add_(1.0)
+    assert store.read(slice(0, 5), slice(0, 7)).sum() == 2 * 2 * 5
+    assert stored(store) is store
+
+
+def test_a_full_disk_is_a_clear_error(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
+    with pytest.raises(InputError, match="GB needed for temporary files.*TMPDIR"): translate_tiled(one_scale(), PIXELS, tile=64)
+
+
+def test_known_norm_pools_its_first_batch_and_keeps_its_statistics():
+    norm, x = KnownNorm(), torch.rand(3, 2, 4, 4)
+    y = norm(x.clone())
+    assert y.mean((0, 2, 3)).abs().max() < 1e-5 and y.mean((2, 3)).abs().max() > 1e-3       # pooled, not image by image
+    assert torch.allclose(norm(x[:1].clone()), y[:1])
+
+
+def test_seam_counts_jumps_at_borders_only():
+    y = torch.zeros(1, 3, 8, 8)
+    y[..., 4:] = torch.arange(4.) * 0.1 + 1
+    y[..., :4] = torch.arange(4.) * 0.1
+    y = y + torch.arange(8.)[:, None] * 0.1
+    assert seam(y, 4) == pytest.approx((0.7 + 0.1) / (0.1 + 0.1), rel=1e-5)
+    assert seam(y, 3) < 1
+
+
+# ---- pictures and files
+
+def test_what_comes_out_is_what_translate_gives_but_for_a_rounding():
+    model, picture = one_scale(), Image.fromarray(PIXELS[:90, :131])
+    ours, theirs = (np.asarray(y).astype(int) for y in (translate_tiled(model, picture, tile=64), model.translate(picture)))
+    assert np.abs(ours - theirs).max() <= 1 and (ours != theirs).mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", ["exact", "approximate"])
+def test_from_tiff_to_tiff(tmp_path, mode):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "in.tif", PIXELS, tile=(32, 32), photometric="rgb", compression="zlib")
+    model = one_scale()
+    assert translate_tiled(model, tmp_path / "in.tif", str(tmp_path / "out.tiff"), tile=64, mode=mode) is None
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["in.tif", "out.tiff"]
+    with tifffile.TiffFile(tmp_path / "out.tiff") as file: assert (file.pages[0].tile, file.pages[0].shape) == ((64, 64), PIXELS.shape)
+    with Image.open(tmp_path / "out.tiff") as image: assert np.array_equal(image, translate_tiled(model, PIXELS, tile=64, mode=mode))
+
+
+@pytest.mark.parametrize("picture", [PIXELS[..., 0], np.dstack([PIXELS, PIXELS[..., :1]])], ids=["grey", "alpha"])
+def test_grey_and_alpha(tmp_path, picture):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "in.tif", picture)
+    pixels, rgb = open_pixels(tmp_path / "in.tif"), np.dstack([picture] * 3) if picture.ndim == 2 else picture[..., :3]
+    assert torch.equal(Picture(pixels, 64).read(slice(3, 50), slice(100, 176)), Picture(rgb, 64).read(slice(3, 50), slice(100, 176)))
+
+
+def test_only_what_is_needed_is_read():
+    class Counting:
+        shape, dtype, ndim, most = (4000, 4000, 3), np.dtype(np.uint8), 3, 0
+        def __getitem__(self, where):
+            h, w = (s.stop - s.start for s in where)
+            self.most = max(self.most, h * w)
+            return np.zeros((h, w, 3), np.uint8)
+    pixels = Counting()
+    field = tiled_whole(one_scale(), pixels, 64, "approximate")
+    field.read(slice(2000, 2064), slice(2000, 2064))
+    assert 64**2 < pixels.most < 200**2
+
+
+def test_mistakes_are_named(tmp_path, monkeypatch):
+    tifffile, model = pytest.importorskip("tifffile"), one_scale()
+    pytest.importorskip("zarr")
+    (tmp_path / "text.tif").write_text("no picture")
+    tifffile.imwrite(tmp_path / "deep.tif", PIXELS.astype(np.uint16))
+    Image.fromarray(PIXELS).quantize(16).save(tmp_path / "palette.tif")
+    Image.fromarray(PIXELS).save(tmp_path / "good.tif")
+    for source, output, options, message in [
+            (PIXELS, None, dict(mode="naive"), "unknown mode 'naive': exact, approximate"), (PIXELS, None, dict(tile=100), "multiple of 16"),
+            (PIXELS, None, dict(tile=48), "at least 64"), (PIXELS, tmp_path / "out.png", {}, "out.png: only .tif"),
+            (tmp_path / "none.tif", None, {}, "none.tif: no such file"), (tmp_path / "none.png", None, {}, "none.png: no such file"),
+            (tmp_path / "text.tif", None, {}, "text.tif: cannot be read"), (tmp_path / "deep.tif", None, {}, "deep.tif: 8-bit pixels.*uint16"),
+            (tmp_path / "palette.tif", None, {}, "palette.tif: its colours are stored as PALETTE"), (PIXELS[..., :2], None, {}, "the array: 8-bit"),
+            (PIXELS[:0], None, {}, "the array: 8-bit"), (tmp_path / "good.tif", tmp_path / "nowhere" / "out.tif", {}, "out.tif: cannot be written")]:
+        with pytest.raises(InputError, match=message): translate_tiled(model, source, output, **options)
+    real = builtins.__import__
+    def without_zarr(name, *rest, **more):
+        if name == "zarr": raise ImportError(name)
+        return real(name, *rest, **more)
+    monkeypatch.delitem(sys.modules, "zarr", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without_zarr)
+    with pytest.raises(InputError, match="pip install tifffile zarr"): translate_tiled(model, tmp_path / "good.tif")
+
+
+def test_a_failed_run_leaves_no_half_written_file(tmp_path, monkeypatch):
+    pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    model = one_scale()
+    monkeypatch.setattr("semst.tiling.to_image", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError): translate_tiled(model, PIXELS, tmp_path / "out.tif", tile=64)
+    assert list(tmp_path.iterdir()) == []
