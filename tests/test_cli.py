@@ -4,10 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from safetensors import SafetensorError
 
 from semst.cli import main, one_line
 from semst.scenes import write_scenes
+from semst.trainer import NonFiniteLoss
 
 TINY = ["--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4", "--patches", "32", "--steps", "4", "--workers", "0",
         "--log-every", "1", "--checkpoint-every", "2"]
@@ -58,6 +62,7 @@ def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "r"), "--resume"]) == 0                # everything else stands in the run
     assert (tmp_path / "r/checkpoints/step_00000004").exists()
     assert "began with lr = 0.0004, not 0.1" in mistake(capsys, "train", "--out", tmp_path / "r", "--resume", "--lr", "0.1")
+    assert "began with" in mistake(capsys, "train", "--out", tmp_path / "r", "--resume", "--preset", "tiny", "--crop", "32")   # another preset is not ignored
     assert "already holds a run" in mistake(capsys, *words)
 
 
@@ -96,7 +101,91 @@ def test_one_bad_picture_does_not_cost_the_others(finished, horses, tmp_path, ca
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "00003.png"]
 
 
+def test_several_bad_pictures_have_a_line_each(finished, horses, tmp_path, capsys):
+    shutil.copytree(horses, tmp_path / "in")
+    (tmp_path / "in/00001.png").write_bytes((horses / "00001.png").read_bytes()[:200])
+    (tmp_path / "in/00002.png").write_text("")
+    assert main(["translate", str(finished), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
+    lines = capsys.readouterr().err.splitlines()[-3:]
+    assert lines[0] == "semst: 2 images failed:" and "00001.png" in lines[1] and "00002.png" in lines[2]
+
+
+def test_a_result_that_cannot_be_written_is_named(finished, horses, tmp_path, capsys):
+    Image.new("RGB", (17000, 8)).save(tmp_path / "long.png")                        # WebP ends at 16383 pixels
+    line = mistake(capsys, "translate", finished, tmp_path / "long.png", tmp_path / "long.webp")
+    assert "long.webp: cannot be written" in line and not (tmp_path / "long.webp").exists()
+
+
+@pytest.mark.parametrize("error, code, says", [
+    (PermissionError(13, "Permission denied", "/there"), 2, "/there: Permission denied"),
+    (OSError(28, "No space left on device"), 2, "No space left on device"),
+    (SafetensorError("I/O error: No space left on device"), 2, "No space left on device"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "out of memory: try a smaller --crop"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+    (NonFiniteLoss("step 3: gan = nan"), 1, "step 3: gan = nan"),
+    (KeyboardInterrupt(), 130, "stopped"),
+])
+def test_what_goes_wrong_on_the_way_is_one_line(finished, horses, capsys, monkeypatch, error, code, says):
+    def fail(*_): raise error
+    monkeypatch.setattr("semst.cli.train", fail)
+    assert main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith("semst: ") and says in err and "Traceback" not in err
+
+
+def test_an_error_of_ours_is_not_hidden(horses, monkeypatch):
+    def fail(*_): raise RuntimeError("shapes do not match")
+    monkeypatch.setattr("semst.cli.train", fail)
+    with pytest.raises(RuntimeError, match="shapes"): main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"])
+
+
+def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, tmp_path, capsys, monkeypatch):
+    from semst.multiscale import SemST
+    paint, calls = SemST.translate, []
+    def translate(self, image):
+        calls.append(image)
+        if len(calls) == 2: raise torch.OutOfMemoryError("CUDA out of memory")
+        return paint(self, image)
+    monkeypatch.setattr(SemST, "translate", translate)
+    assert "00001.png: too large for this machine's memory" in mistake(capsys, "translate", finished, horses, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_info_shows_losses_and_settings_of_one_name_apart(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "r")
+    with (tmp_path / "r/log.jsonl").open("a") as log: log.write('{"step": 5, "ga')   # as a killed run leaves it
+    assert main(["info", str(tmp_path / "r")]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    gan = [row[1] for row in rows if row[0] == "gan"]
+    assert len(gan) == 2 and float(gan[0]) > 0 and gan[1] == "bce" and ["step", "4"] in rows
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    assert main(["info", str(tmp_path / "r")]) == 0
+    assert "none yet" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0 and capsys.readouterr().out.startswith("semst 0.")
+
+
+def test_a_closed_pipe_is_no_mistake(finished, capfd, monkeypatch):
+    def fail(*_): raise BrokenPipeError(32, "Broken pipe")
+    monkeypatch.setattr("semst.cli.read_run", fail)
+    monkeypatch.setattr("semst.cli.os.dup2", lambda *_: None)
+    assert main(["info", str(finished)]) == 0 and capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("words, says", [
+    ("translate {run} {data} {data}/results", "lies inside"),
+    ("translate {run} {data} {data}/00000.png", "is a file: name a folder"),
+    ("translate {run} {data}/00000.png out.txt", "results are written as .jpg"),
+    ("translate {run} {data}/00000.png /dev/null", "is a file: name a folder for the results, or a picture"),
+    ("translate {run}", "INPUT OUTPUT; for all options, run semst translate --help"),
+    ("train --source {data} --target {data} --out out --steps 1e3", "--steps: '1e3' does not fit; for all options, run semst train --help"),
+    ("train --source {data} --target {data} --out out --lr fast", "--lr: not a number: 'fast'"),
+    ("train --source {data} --target {data} --out out --crop 3.5", "--crop: not a whole number: '3.5'"),
+    ("train --stpes 3 --source {data} --target {data} --out out", "Perhaps you meant: --steps"),
+    ("train --souce 3", "Missing from semst train: --source PATH --target PATH --out PATH"),
+    ("train --source {data} --target {data} --out out --preset tiny --crop 30", "semst: crop 30 must be"),
     ("translate {run} nowhere out", "nowhere: no such file or folder"),
     ("translate {data} {data} out", "is not a run of semst"),
     ("translate nowhere {data} out", "nowhere: no such run"),
@@ -104,7 +193,7 @@ def test_one_bad_picture_does_not_cost_the_others(finished, horses, tmp_path, ca
     ("translate {run} {data}/00000.png {data}/00000.png", "is an input"),
     ("translate {run} {data}/00000.png {data}", "is an input"),
     ("translate {run} {empty} out", "no images in it"),
-    ("translate {run} {data}", "required"),
+    ("translate {run} {data}", "OUTPUT"),
     ("info {data}", "is not a run of semst"),
     ("info {data}/00000.png", "is not a run of semst"),
     ("train --source nowhere --target {data} --out out", "nowhere: no such folder"),
@@ -156,6 +245,15 @@ def test_every_option_explains_itself():
             if f.name != "model": assert get_field_docstring(cls, f.name, ()), f"{cls.__name__}.{f.name} has no comment"
 
 
+def test_an_empty_word_is_refused_not_taken_for_this_folder(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "empty" in mistake(capsys, "translate", finished, "", tmp_path / "out")
+
+
 def test_one_line():
     boxed = "╭─ Unrecognized options ───╮\n│ Unrecognized options: --x │\n│ ───────────── │\n│ For full helptext, run semst --help │\n╰───╯\n"
-    assert one_line(boxed) == "Unrecognized options: --x; for all options, run semst --help"
+    assert one_line(boxed) == "Unrecognized options: --x"
+    plain = " Unrecognized options \n ---------- \n  Unrecognized options: --x \n  ---------- \n  For full helptext, run semst --help \n\n"   # no box characters
+    assert one_line(plain) == "Unrecognized options: --x"
+    asked = "╭─ Required options ─╮\n│ Missing from semst train: │\n│     --out PATH │\n│         a folder that │\n│         is written │\n╰───╯\n"
+    assert one_line(asked) == "Missing from semst train: --out PATH"
