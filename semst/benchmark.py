@@ -40,7 +40,7 @@ class Profile(NamedTuple):
     "How much is spent: pixels of a side, scenes for training, test and judge, steps of a method and of the judge, checkpoints scored, seeds."
     size: int; train: int; test: int; labelled: int; steps: int; judge_steps: int; checkpoints: int; seeds: int
 
-PROFILES = dict(smoke=Profile(32, 8, 4, 8, 4, 4, 2, 1), quick=Profile(64, 300, 48, 300, 400, 300, 3, 1),
+PROFILES = dict(smoke=Profile(32, 8, 4, 8, 4, 4, 2, 1), quick=Profile(64, 300, 48, 300, 300, 300, 3, 1),
                 cpu=Profile(64, 600, 64, 300, 600, 300, 4, 5), gpu=Profile(256, 2000, 256, 1000, 40_000, 4000, 5, 5))
 
 # %% ../nbs/12b_benchmark.ipynb #8b0ad8ce

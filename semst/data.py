@@ -161,7 +161,7 @@ class UnpairedCrops(Dataset):
         self.files = {"source": list_images(source), "target": list_images(target)}
         for file in self.files["source"] + self.files["target"]:
             with open_image(file) as image: w, h = image.size
-            if min(w, h) < crop: raise InputError(f"{file} is {w}x{h} pixels, smaller than the crop: use larger images or a crop of at most {min(w, h)}")
+            if min(w, h) < crop: raise InputError(f"{file} is {w}x{h} pixels, smaller than the crop: use larger images or a crop of at most {min(w, h) // 8 * 8} (for example by --preset single-scale or --crop)")
 
     def draw(self, domain: Literal["source", "target"], sample: int) -> tuple[Float[Tensor, "3 crop crop"], str]:
         "The crop that one domain contributes to a sample, and the file it is from."

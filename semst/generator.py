@@ -99,7 +99,7 @@ class Generator(nn.Module):
         super().__init__()
         down = layers_down(ngf, blocks, downsample)
         if not taps or list(taps) != sorted(set(taps)) or not 0 <= taps[0] <= taps[-1] < len(down):
-            raise ValueError(f"taps {tuple(taps)} must rise and lie before the upsampling, in 0..{len(down) - 1}")
+            raise InputError(f"taps {tuple(taps)} must rise and lie before the upsampling, in 0..{len(down) - 1}")
         self.taps = tuple(taps)
         self.model = nn.Sequential(*down, *layers_up(ngf, upsample))
         init_weights(self)

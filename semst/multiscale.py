@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ModelConfig', 'from_dict', 'Box', 'local_box', 'resize_to', 'fuse', 'Branch', 'View', 'Translation', 'SemST',
            'mirror_index', 'pad_to_multiple', 'window_starts', 'window_weight', 'paint_in_windows', 'Whole',
-           'translate_whole', 'save_weights', 'save_model', 'find_weights', 'load_model']
+           'translate_whole', 'save_weights', 'save_model', 'checkpoints', 'find_weights', 'load_model']
 
 # %% ../nbs/07_multiscale.ipynb #ef55c1ef
 import json
@@ -43,6 +43,8 @@ class ModelConfig:
     attention_stride: int = 3                       # of the fusing convolution; DeepLab's is 1
 
     def __post_init__(self):
+        for name in ("crop", "local_crop", "ngf", "blocks", "embed_dim", "attention_kernel", "attention_stride"):
+            if getattr(self, name) < 1: raise InputError(f"{name} {getattr(self, name)} must be at least 1")
         multiple = 4 * self.shrink
         if self.scales == 2 and self.crop != self.shrink * self.local_crop:
             raise InputError(f"crop {self.crop} must be a whole multiple of local_crop {self.local_crop}")
@@ -60,7 +62,8 @@ def from_dict(cls, values: dict):
     "A configuration dataclass from plain values (JSON's); an unknown key is an error."
     known = {f.name for f in fields(cls)}
     if unknown := sorted(set(values) - known): raise InputError(f"unknown {cls.__name__} key {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    try: return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    except TypeError as e: raise InputError(f"{cls.__name__}: a value has the wrong type ({e})") from None
 
 # %% ../nbs/07_multiscale.ipynb #bc412f38
 class Box(NamedTuple):
@@ -243,21 +246,27 @@ def save_model(model: SemST, path: str | Path):
     save_weights(model, path, model_config=json.dumps(asdict(model.config)))
 
 # %% ../nbs/07_multiscale.ipynb #0f007ba6
+def checkpoints(run: str | Path) -> list[Path]:
+    "The checkpoints of a run, oldest first; folders of other names do not count."
+    return sorted(p.parent for p in Path(run).glob(f"checkpoints/step_{'[0-9]' * 8}/semst.safetensors"))
+
 def find_weights(run: str | Path) -> Path:
-    "The file with a run's newest translator: `run` is the file itself, or a run's folder."
+    "The file with a run's newest translator: `run` is the file itself, one checkpoint, or a run's folder."
     run = Path(run)
     if run.is_file(): return run
     if not run.exists(): raise InputError(f"{run}: no such run")
-    found = sorted(run.glob("checkpoints/step_*/semst.safetensors"))
-    if not found: raise InputError(f"{run} is not a run of semst: it holds no checkpoints/step_*/semst.safetensors")
-    return found[-1]
+    if (run / "semst.safetensors").is_file(): return run / "semst.safetensors"
+    if not (found := checkpoints(run)): raise InputError(f"{run} is not a run of semst: it holds no checkpoints/step_*/semst.safetensors")
+    return found[-1] / "semst.safetensors"
 
 def load_model(run: str | Path, device: str | torch.device = "cpu") -> SemST:
     "The translator of a run, ready to translate; see `find_weights`."
     path = find_weights(run)
     try:
+        path.open("rb").close()                         # a file that may not be read is another mistake than one that is damaged
         with safe_open(path, framework="pt") as f:
             notes, state = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
+    except PermissionError: raise InputError(f"{path}: may not be read; change its permissions") from None
     except (SafetensorError, OSError) as e: raise InputError(f"{path}: is no safetensors file ({e})") from None
     if "model_config" not in notes: raise InputError(f"{path}: carries no model_config, so it was not written by semst")
     model = SemST(from_dict(ModelConfig, json.loads(notes["model_config"])))

@@ -1,6 +1,7 @@
 "The trainer: what is random, what is saved, what stops a run, and that it learns."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,3 +254,64 @@ def test_the_local_branch_is_judged_on_its_own():
         train_step(t, x, y)
         gradient = sum(p.grad.abs().sum() for p in t.model.branches["local"].generator.parameters() if p.grad is not None)
         assert bool(gradient > 0) == reaches
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(tau=float("inf")), "tau inf must be finite and above 0"), (dict(detail=2.0), "detail 2.0 must be between 0 and 1"), (dict(lambda_ts=-1.0), "lambda_ts -1.0 must be finite and not negative"),
+    (dict(gamma_start=0.0), "gamma_start 0.0"), (dict(gamma_late=float("nan")), "gamma_late nan"), (dict(patches=1), "patches 1 must be at least 2"), (dict(beta1=1.0), "beta1 1.0 must be at least 0 and below 1"),
+    (dict(workers=-1), "workers -1"), (dict(seed=10**21), "seed 1000000000000000000000"), (dict(load_size=0), "load_size 0 must be at least 1"), (dict(model=replace(ONE.model, taps=(0, 4))), "TS needs more than three"),
+    (dict(ts_warmup=float("nan")), "ts_warmup nan"), (dict(lr=float("inf")), "lr inf")])
+def test_settings_out_of_range_are_named(change, words):
+    with pytest.raises(InputError, match=words): replace(ONE, **change)
+
+
+@pytest.mark.parametrize("change, words", [(dict(d_strides=(2,) * 6), "leave nothing of a crop of 32"), (dict(d_strides=(0,)), "leave nothing"), (dict(model=replace(ONE.model, taps=(4, 0, 8, 12))), "must rise")])
+def test_a_start_that_fails_leaves_no_folder(folders, tmp_path, change, words):
+    with pytest.raises(InputError, match=words): run(folders, tmp_path / "r", replace(ONE, **change))
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(InputError, match="must be at least 1"): replace(ONE.model, ngf=0)
+
+
+def test_a_folder_without_a_checkpoint_may_begin_anew(folders, tmp_path):
+    def crash(step, record): raise RuntimeError("power cut")
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "r", ONE, on_step=crash)
+    run(folders, tmp_path / "r", replace(ONE, lr=1e-3))
+    assert last_checkpoint(tmp_path / "r").name == "step_00000006"
+
+
+def test_a_run_inside_its_data_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match="its samples would become training images"): run(folders, folders[0] / "run", ONE)
+    assert not (folders[0] / "run").exists()
+
+
+def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_path):
+    config, r = replace(ONE, keep=3), tmp_path / "r"
+    run(folders, r, config)
+    before = weights(r)
+    for name, content in (("semst.safetensors", b"no"), ("optimizers.safetensors", b""), ("state.json", b"{"), ("state.json", b'{"step": 99}')):
+        good = (last_checkpoint(r) / name).read_bytes()
+        (last_checkpoint(r) / name).write_bytes(content)
+        with pytest.raises(InputError, match="step_00000006 is damaged.*remove it"): run(folders, r, config, resume=True)
+        (last_checkpoint(r) / name).write_bytes(good)
+    (r / "log.jsonl").open("a").write('{"step": 7, "d_lo')                          # a torn line
+    (r / "checkpoints/step_copy").mkdir()                                            # not one of ours
+    shutil.rmtree(last_checkpoint(r))
+    run(folders, r, config, resume=True)
+    assert_same(before, weights(r))
+    assert [json.loads(line)["step"] for line in (r / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    for text in ("[]", "{}", "\"x\""):
+        (r / "config.json").write_text(text)
+        with pytest.raises(InputError, match="config.json: is damaged"): run(folders, r, config, resume=True)
+
+
+def test_a_resumed_run_may_change_what_changes_no_weight(folders, tmp_path, monkeypatch):
+    run(folders, tmp_path / "whole", ONE)
+    def interrupt(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)
+    monkeypatch.chdir(folders[0].parents[1])
+    relative = [f.relative_to(folders[0].parents[1]) for f in folders]
+    with pytest.raises(KeyboardInterrupt): run(relative, tmp_path / "halves", ONE, on_step=interrupt)
+    assert json.loads((tmp_path / "halves/config.json").read_text())["source"] == str(folders[0])    # found from anywhere
+    run(folders, tmp_path / "halves", replace(ONE, workers=1, log_every=2, keep=1, checkpoint_every=3, sample_every=6), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
+    with pytest.raises(InputError, match="began with steps = 6, not 8"): run(folders, tmp_path / "halves", replace(ONE, steps=8), resume=True)
