@@ -17,11 +17,12 @@ from semst.multiscale import load_model
 from semst.trainer import train
 
 HERE = Path(__file__).resolve().parent
-SETTINGS = {
-    "default": {}, "lambda_hdce 0.03": dict(lambda_hdce=0.03), "lambda_hdce 0.3": dict(lambda_hdce=0.3), "lambda_ts 0": dict(lambda_ts=0.0),
-    "lambda_ts 3": dict(lambda_ts=3.0), "lambda_identity 0.1": dict(lambda_identity=0.1), "gamma 50 to 1": dict(gamma_end=1.0),
-    "bandwidth 0.3": dict(bandwidth=0.3), "ts_embedder frozen": dict(ts_embedder="frozen"), "ts_embedder momentum": dict(ts_embedder="momentum"),
-    "gan lsgan": dict(gan="lsgan"),
+def hold(hdce, identity, ts=1.0): return dict(lambda_hdce=hdce, lambda_identity=identity, lambda_ts=ts)
+
+SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first choice
+    "hdce 0.1": hold(0.1, 0), "hdce 0.03": hold(0.03, 0), "hdce 0.3": hold(0.3, 0), "hdce 0.1 ts 0": hold(0.1, 0, 0), "hdce 0.1 ts 3": hold(0.1, 0, 3),
+    "hdce 0.3 identity 0.3": hold(0.3, 0.3), "hdce 1 identity 1": hold(1, 1), "hdce 0.1 identity 0.1": hold(0.1, 0.1), "hdce 1": hold(1, 0),
+    "hdce 0.3 identity 0.3 ts 0": hold(0.3, 0.3, 0), "hdce 0.3 identity 0.3 ts 3": hold(0.3, 0.3, 3),
 }
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
