@@ -28,9 +28,14 @@ class InstanceNorm(nn.Module):
 # %% ../nbs/01_generator.ipynb #3395f6f2
 class BlurDown(nn.Module):
     "Blur with [1, 2, 1] in both directions, then keep every second pixel (Zhang 2019; our reading of supplement 2.1.1)."
+    def __init__(self):
+        super().__init__()
+        k = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", torch.outer(k, k)[None, None], persistent=False)
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-        x = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.avg_pool2d(F.avg_pool2d(x, 2, stride=1), 2, stride=2)   # [1, 1] * [1, 1] = [1, 2, 1]
+        c = x.shape[1]
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel.to(x.dtype).expand(c, 1, 3, 3), stride=2, groups=c)
 
 # %% ../nbs/01_generator.ipynb #f951d6e4
 class BlurUp(nn.Module):
