@@ -22,7 +22,7 @@ def hold(hdce, identity, ts=1.0): return dict(lambda_hdce=hdce, lambda_identity=
 SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first choice
     "hdce 0.1": hold(0.1, 0), "hdce 0.03": hold(0.03, 0), "hdce 0.3": hold(0.3, 0), "hdce 0.1 ts 0": hold(0.1, 0, 0), "hdce 0.1 ts 3": hold(0.1, 0, 3),
     "hdce 0.3 identity 0.3": hold(0.3, 0.3), "hdce 1 identity 1": hold(1, 1), "hdce 0.1 identity 0.1": hold(0.1, 0.1), "hdce 1": hold(1, 0),
-    "hdce 0.3 identity 0.3 ts 0": hold(0.3, 0.3, 0), "hdce 0.3 identity 0.3 ts 3": hold(0.3, 0.3, 3),
+    "hdce 3": hold(3, 0), "hdce 3 identity 3": hold(3, 3), "hdce 1 identity 1 ts 0": hold(1, 1, 0), "hdce 1 identity 1 ts 3": hold(1, 1, 3),
 }
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 

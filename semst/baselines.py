@@ -109,7 +109,7 @@ def gcgan_step(training: GcGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Te
 METHODS.update(cyclegan=Method(CycleGAN, cyclegan_step), gcgan=Method(GcGAN, gcgan_step))
 
 # %% ../nbs/08b_baselines.ipynb #e709dd93
-ALONE = dict(lambda_hdce=0.0, lambda_ts=0.0)                                   # a GAN, and nothing that ties it to the source
+ALONE = dict(lambda_hdce=0.0, lambda_ts=0.0, lambda_identity=0.0)              # a GAN, and nothing that ties it to the source
 OBJECTIVES = {
     "gan": ALONE,
     "cyclegan": ALONE | dict(gan="lsgan", method="cyclegan", lambda_cycle=10.0, lambda_identity=5.0),
@@ -120,6 +120,7 @@ OBJECTIVES = {
     "scc": ALONE | dict(gan="lsgan", lambda_scc=5.0),
     "semst": {},
     "semst-without-ts": dict(lambda_ts=0.0),
+    "semst-without-identity": dict(lambda_identity=0.0),                      # eq. 4 to the letter
     "semst-without-hard-negatives": dict(gamma_start=1e6, gamma_end=1e6),     # so lax that all negatives weigh the same
     "semst-with-scc": dict(lambda_ts=0.0, lambda_scc=1.0),                    # TS as SCC released it, on pixels
 }

@@ -66,9 +66,9 @@ class TrainConfig:
     gan: GANLoss = "bce"                    # form of the GAN loss; bce is eq. 1
     lambda_gan: float = 1.0                 # weight of the GAN loss in eq. 4
     detail: float = 0.5                     # share of the GAN loss that judges the local branch's own picture, as HRDA does; 0: the fused picture alone
-    lambda_hdce: float = 0.1                # weight of hDCE in eq. 4; SRC's for horse2zebra
+    lambda_hdce: float = 1.0                # weight of hDCE in eq. 4
     lambda_ts: float = 1.0                  # weight of TS in eq. 4, after the warm-up
-    lambda_identity: float = 0.0            # weight of the contrastive loss between G(y) and y; not in eq. 4
+    lambda_identity: float = 1.0            # weight of the contrastive loss between G(y) and y, as in SRC's commands; 0: eq. 4 to the letter
     method: str = "semst"                   # whose step trains; the baselines of notebook 08b are cyclegan and gcgan, all others are weights of this one
     lambda_nce: float = 0.0                 # of CUT's PatchNCE, for baselines (like the next four)
     lambda_relation: float = 0.0            # of SRC's relation loss

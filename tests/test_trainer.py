@@ -19,7 +19,7 @@ from semst.trainer import (
     train_step, ts_weight_at)
 
 ONE = TrainConfig(model=ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16), ndf=4, d_strides=(2, 1), patches=32, centres=16,
-                  steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3, gamma_end=1.0)
+                  steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3, gamma_end=1.0, lambda_identity=0.0)
 TWO = replace(ONE, model=ModelConfig(crop=64, local_crop=32, ngf=4, blocks=5, embed_dim=16))
 
 
