@@ -1,16 +1,20 @@
 # Two commands: `make reproduce` trains the methods and draws all five figures on embedded data, `make test` checks everything.
 # PROFILE=smoke, quick, cpu or gpu says how much is spent; a run that was stopped goes on when it is called again.
+# On real data: make reproduce PROFILE=paper DATA=FOLDER, which holds a folder for each pair (see the README); or PROFILE=standin, on two CPU cores.
 PYTHON ?= python3
 PROFILE ?= quick
+DATA ?=
+DATA_NAME ?= stand-in
+RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: setup reproduce test notebooks readme
 
 reproduce: .venv/ready
-	mkdir -p results/$(PROFILE)
-	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory results/$(PROFILE) --cores all --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE)
-	@echo "open results/$(PROFILE)/index.html"
+	mkdir -p $(RESULTS)/$(PROFILE)
+	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME))
+	@echo "open $(RESULTS)/$(PROFILE)/index.html"
 
 test: .venv/ready
 	nbdev_test --path nbs --n_workers 2 --timing

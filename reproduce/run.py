@@ -2,6 +2,7 @@
 
     python reproduce/run.py                                       every figure, profile quick, one after the other
     python reproduce/run.py fig4_horse2zebra --profile cpu -p seed 1
+    python reproduce/run.py fig4_horse2zebra --profile paper -p data_root datasets/horse2zebra -p data_name paper
 
 (The Snakefile beside this file runs the trainings in parallel first; a notebook loads what it finds.)
 Each notebook has one cell tagged `parameters`; a name that it does not define is an error, not a new variable.
@@ -82,11 +83,14 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figures", nargs="*", help="names of notebooks in reproduce/; none: all of them")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--profile", default="quick", help="how much is spent: smoke, quick, cpu, gpu")
-    parser.add_argument("--results", type=Path, default=HERE.parent / "results", help="folder that holds a folder for each profile")
+    parser.add_argument("--profile", default="quick", help="how much is spent: smoke, quick, cpu, gpu; on real data (-p data_root FOLDER) also standin, paper")
+    parser.add_argument("--results", type=Path, help="folder that holds a folder for each profile; default: results, and with data_root results/NAME OF THE FOLDER")
     parser.add_argument("--index", action="store_true", help="only write the page over the results that are there")
     args = parser.parse_args(argv)
-    given, results = dict(args.parameter) | {"profile": args.profile}, args.results / args.profile
+    given = dict(args.parameter) | {"profile": args.profile}
+    for name in ("data_root", "votes"):                     # a notebook runs in its own folder, a path is meant from here
+        if given.get(name): given[name] = str(Path(given[name]).resolve())
+    results = (args.results or HERE.parent / "results" / Path(given.get("data_root", "")).name) / args.profile
     if args.index:
         print(f"index: {write_index(results)}")
         return 0

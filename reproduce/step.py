@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import PAIRS, PROFILES, Trial, config_for, downstream
+from semst.benchmark import PAIRS, PROFILES, Trial, downstream
 from semst.data import InputError
 from semst.trainer import read_run
 
@@ -25,7 +25,7 @@ def forget_if_stale(trial: Trial, method: str):
     "Remove what was made with other settings than today's: a run is not to go on under another objective."
     run = trial.folder / method / "run"
     if not (run / "config.json").exists(): return
-    if read_run(run)["config"] != json.loads(json.dumps(asdict(config_for(method, trial.size, trial.seed)))): shutil.rmtree(run.parent)
+    if read_run(run)["config"] != json.loads(json.dumps(asdict(trial.config(method)))): shutil.rmtree(run.parent)
 
 
 def main(argv=None) -> int:
@@ -36,10 +36,11 @@ def main(argv=None) -> int:
     parser.add_argument("seed", type=int)
     parser.add_argument("method", nargs="?")
     parser.add_argument("--results", type=Path, default=HERE.parent / "results", help="folder that holds a folder for each profile")
+    parser.add_argument("--data-root", type=Path, help="real data: a folder that holds trainA, trainB, testA, testB; otherwise scenes are drawn")
     args = parser.parse_args(argv)
-    trial = Trial(args.results / args.profile, args.profile, args.pair, args.seed)
     torch.set_num_threads(1)                    # the workflow runs as many steps as there are cores
     try:
+        trial = Trial(args.results / args.profile, args.profile, args.pair, args.seed, args.data_root)
         if args.what == "judge": trial.references()
         elif not args.method: parser.error(f"{args.what} needs a method")
         elif args.what == "train":

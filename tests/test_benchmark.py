@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from semst import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import COLUMNS, METHOD_NAMES, PROFILES, Trial, best_within, config_for, downstream, lead, mean_interval, table
+from semst.benchmark import CITYSCAPES, COLUMNS, METHOD_NAMES, PROFILES, Trial, best_within, conclude, config_for, downstream, lead, mean_interval, table
 from semst.data import InputError, load_image
-from semst.metrics import load_labelled
+from semst.figures import side_by_side
+from semst.metrics import VOID, load_labelled
+from semst.scenes import CLASSES, scene
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,112 @@ def test_table_is_a_mean_over_seeds():
 
 def test_unknown_method():
     with pytest.raises(InputError, match="unknown method 'magic': one of gan"): config_for("magic", PROFILES["smoke"], 0)
+
+
+# --- real folders
+
+SIZES = ((48, 40), (40, 52), (48, 48), (44, 40), (64, 40))
+
+def fill(root, labels=("trainA", "trainB", "testA", "testB"), sizes=SIZES):
+    "trainA ... testB with street scenes of odd sizes, and label maps beside those named; a corner of each label map is void."
+    for part, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        for i, size in enumerate(sizes):
+            image, mask = scene("photo" if name.endswith("B") else "sim", 10 * part + i, size)
+            mask[:8, :8] = VOID
+            for folder, picture in ((name, image), (f"{name}_labels", Image.fromarray(mask.numpy()))):
+                if folder == name or name in labels:
+                    (root / folder).mkdir(parents=True, exist_ok=True)
+                    picture.save(root / folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    root = tmp_path_factory.mktemp("real")
+    return Trial(root / "results", "smoke", "sim2photo", 0, fill(root / "data"))
+
+
+def test_a_labelled_folder_is_judged_without_an_oracle(real):
+    last, rows = real.score("cut")[-1], real.references()
+    assert 0 < last["pixel_accuracy"] < 1 and last["sfd_target"] > 0 and "sfd_oracle" not in last and last["n"] == 4
+    assert list(rows) == ["copy of the input", "target pictures"] and rows["target pictures"]["sfd_target"] == pytest.approx(0, abs=1e-6)
+    assert real.translations("cut").shape == (4, 3, 32, 32) and downstream(real, "cut")["n"] == 4
+    leads, metrics, verdict = conclude(real, dict.fromkeys(METHOD_NAMES, real.score("cut")), rows)
+    assert set(leads.values()) == {0} and verdict == "smoke" and metrics["test pictures"] == 4
+    assert "read right" in side_by_side(real, ("cut",), rows=2).axes[3].get_xlabel()
+    assert "FID" not in table({"cut": [last]}) and "SFD oracle" not in table({"cut": [last]})
+
+
+def test_without_labels_there_are_pictures_and_little_else(tmp_path, monkeypatch):
+    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=("testA",)))
+    monkeypatch.setattr(benchmark, "cached_inception", lambda: None)
+    assert not trial.judged and not trial.teaches
+    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note"} and list(trial.references()) == ["copy of the input"]
+    fig = side_by_side(trial, ("cut",), rows=2)
+    assert "No labels" in fig.get_suptitle() and not any(ax.patches or ax.get_xlabel() for ax in fig.axes)
+    assert conclude(trial, dict.fromkeys(METHOD_NAMES, trial.score("cut")), trial.references())[2] == "smoke"
+
+
+def test_fid_where_its_weights_are(tmp_path, monkeypatch):
+    trial, asked = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=())), []
+    monkeypatch.setattr(benchmark, "cached_inception", lambda: tmp_path / "weights.pth")
+    monkeypatch.setattr(benchmark, "fid_kid", lambda *folders: asked.append(folders) or dict(fid=50.0, kid=0.1, kid_subset_size=2))
+    first, last = trial.score("cut")
+    assert "fid" not in first and last["fid"] == 50.0 and "kid_subset_size" not in last
+    assert asked == [(trial.folder / "cut/translations", tmp_path.resolve() / "data/testB", tmp_path / "weights.pth")]
+    def refuse(*folders): raise InputError("3 and 5 images are too few")
+    monkeypatch.setattr(benchmark, "fid_kid", refuse)
+    assert trial.references()["copy of the input"]["note"] == "no FID: 3 and 5 images are too few"
+
+
+def test_a_root_without_train_a_borrows_the_simulator(tmp_path):
+    fill(tmp_path / "data")
+    for name in ("trainA", "testA"): (tmp_path / "data" / name).rename(tmp_path / name)
+    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, tmp_path / "data")
+    assert trial.drawn == ("trainA", "testA") and trial.teaches and trial.data()["trainB"] == tmp_path.resolve() / "data/trainB"
+    drawn = Trial(tmp_path / "other", "smoke", "sim2photo")
+    assert torch.equal(trial.pictures("trainA"), drawn.pictures("trainA")) and torch.equal(trial.labelled("testA")[1], drawn.labelled("testA")[1])
+    (tmp_path / "data/settings.json").write_text('{"data": "Cityscapes"}')
+    with pytest.raises(InputError, match="drawn scenes have CamVid's classes"): trial.names
+
+
+def test_classes_are_the_data_s(real):
+    assert real.names == CLASSES
+    note = real.data_root / "settings.json"
+    note.write_text('{"data": "GTA5"}')
+    try: assert real.names == CITYSCAPES and len(set(CITYSCAPES)) == 19
+    finally: note.unlink()
+
+
+def test_two_data_sets_do_not_share_results(real, trial, tmp_path):
+    for other in (Trial(real.results, "smoke", "sim2photo", 0), Trial(real.results, "smoke", "sim2photo", 0, fill(tmp_path / "data")), Trial(trial.results, "smoke", "sim2photo", 3, tmp_path / "data")):
+        with pytest.raises(InputError, match="choose another folder"): other.data()
+
+
+def test_small_pictures_are_enlarged_for_a_large_crop(tmp_path):
+    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=(), sizes=((40, 24), (40, 40), (32, 32), (28, 60))))
+    trial.train("cut")
+    made = sorted((trial.folder / "data/trainA-36").iterdir())
+    assert [f.name for f in made] == ["0.png", "1.png", "2.png", "3.png"] and {load_image(f).size for f in made} == {(36, 36)}
+    fits = Trial(tmp_path / "more", "smoke", "horse2zebra", 0, fill(tmp_path / "fits", labels=()))
+    assert fits.training_set("trainA", fits.config("cut")) == tmp_path.resolve() / "fits/trainA"                      # large enough: as they are
+
+
+def test_the_paper_s_settings(real):
+    with pytest.raises(InputError, match="profile paper is for folders"): Trial(real.results, "paper", "sim2photo")
+    with pytest.raises(InputError, match="nowhere: no such folder"): Trial(real.results, "smoke", "sim2photo", 0, real.data_root / "nowhere")
+    paper = Trial(real.results, "paper", "sim2photo", 0, real.data_root)
+    ours, theirs = paper.config("semst"), paper.config("cut")
+    assert ours.steps == theirs.steps == 400 * len(SIZES) and ours.resize == theirs.resize == "square"
+    assert (ours.model.scales, ours.model.crop, ours.lambda_nce) == (2, 512, 0) and (theirs.model.scales, theirs.model.crop, theirs.load, theirs.gan) == (1, 256, 286, "lsgan")
+    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0)
+    assert config_for("semst", PROFILES["standin"], 0).d_strides == (2, 2, 1)                                          # sees 34 of 128 pixels
+
+
+def test_a_method_paints_at_its_crop_s_size_and_is_judged_at_the_profile_s(real, monkeypatch):
+    monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"]._replace(size=64))
+    run = real.folder / "cut/run"                                                                                     # trained with crops of 32
+    seen = []
+    monkeypatch.setattr(benchmark, "translate_whole", lambda model, x: seen.append(tuple(x.shape)) or type("Whole", (), dict(fused=x)))
+    y = real.translate(run, "testA")
+    assert seen == [(4, 3, 32, 32)] and y.shape == (4, 3, 64, 64) and torch.equal(((y + 1) * 127.5).round() / 127.5 - 1, y)

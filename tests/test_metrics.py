@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from semst.data import InputError
 from semst.metrics import (VOID, ColourInversion, Segmenter, binomial_p, bootstrap, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
                            load_labelled, load_segmenter, luminance_correlation, mmd_unbiased, pooled_features, save_segmenter, segment,
-                           semantic_scores, train_segmenter, wilson_interval)
+                           semantic_scores, spread, train_segmenter, wilson_interval)
 
 
 def write(folder, n=2, size=(8, 6), label=None, mode="L"):
@@ -42,6 +42,29 @@ def test_pictures_and_labels_are_read_in_order_of_their_names(tmp_path):
     images, labels = load_labelled(write(tmp_path, n=3), n=2)
     assert images.shape == (2, 3, 6, 8) and images.dtype == torch.float32 and images[0, :, 0, 0].tolist() == [-1, 1, -1]
     assert labels.dtype == torch.uint8 and labels.flatten(1).unique(dim=1).tolist() == [[0], [1]]
+
+
+def test_labels_may_lie_beside_the_folder(tmp_path):
+    write(tmp_path / "made", n=3)
+    inside = load_labelled(tmp_path / "made")
+    (tmp_path / "made/images").rename(tmp_path / "trainB")
+    (tmp_path / "made/labels").rename(tmp_path / "trainB_labels")
+    assert all(torch.equal(a, b) for a, b in zip(load_labelled(tmp_path / "trainB"), inside))
+    (tmp_path / "trainB_labels/2.png").unlink()
+    with pytest.raises(InputError, match="trainB_labels/2.png: no such file"): load_labelled(tmp_path / "trainB")
+
+
+def test_pictures_of_any_size_are_brought_to_one(tmp_path):
+    write(tmp_path, n=2)
+    Image.new("RGB", (31, 17)).save(tmp_path / "images/1.png")
+    Image.fromarray((np.arange(31) % 2 * 7).astype(np.uint8)[None].repeat(17, 0)).save(tmp_path / "labels/1.png")
+    images, labels = load_labelled(tmp_path, size=8)
+    assert images.shape == (2, 3, 8, 8) and labels.shape == (2, 8, 8) and set(labels[1].unique().tolist()) <= {0, 7}       # nearest: no class in between
+
+
+def test_a_part_of_a_set_is_spread_over_it(tmp_path):
+    files = [tmp_path / str(i) for i in range(10)]
+    assert spread(files, 4) == [files[i] for i in (0, 2, 5, 7)] and spread(files, 10) == spread(files, 99) == spread(files, None) == files
 
 
 def test_palette_labels_are_ids_not_colours(tmp_path):
@@ -166,7 +189,7 @@ def test_wilson_against_the_formula():
     z, p, n = 1.959963984540054, 0.3, 20
     centre, half = (p + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert wilson_interval(6, 20) == pytest.approx((centre - half, centre + half))
-    assert wilson_interval(0, 10)[0] == pytest.approx(0, abs=1e-12) and wilson_interval(10, 10)[1] == pytest.approx(1)
+    assert all(wilson_interval(0, n)[0] == 0 and wilson_interval(n, n)[1] == 1 for n in range(1, 100))         # exactly: an error bar of length -1e-16 is an error
     for k, n in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(InputError): wilson_interval(k, n)
 

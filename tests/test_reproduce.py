@@ -1,6 +1,7 @@
 "The figures: the runner is strict, the workflow makes all five, and their manifests hold what a reviewer needs."
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from semst.benchmark import METHOD_NAMES, PAIRS
+from semst.scenes import scene
 
 sys.path.insert(0, str(ROOT / "reproduce"))
 import run as runner  # noqa: E402
@@ -34,9 +36,48 @@ def test_a_missing_tag_is_an_error(tmp_path):
     with pytest.raises(runner.RunError, match="0 cells are tagged"): runner.parameters_of(tmp_path / "n.ipynb")
 
 
+def folder_of_pictures(root):
+    "Four pictures for each of trainA, trainB, testA and testB, of odd sizes, without labels."
+    for part, name in enumerate(("trainA", "trainB", "testA", "testB")):
+        (root / name).mkdir(parents=True)
+        for i in range(4): scene("winter" if name.endswith("B") else "summer", 10 * part + i, (48, 40 + 4 * i))[0].save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "HERE", tmp_path / "project/reproduce")
+    runner.HERE.mkdir(parents=True)
+    shutil.copy(ROOT / "reproduce/fig4_horse2zebra.ipynb", runner.HERE)
+    folder_of_pictures(tmp_path / "horses")
+    monkeypatch.chdir(tmp_path)
+    assert runner.main(["fig4_horse2zebra", "--profile", "smoke", "-p", "data_root", "horses"]) == 0
+    out = tmp_path / "project/results/horses/smoke/fig4_horse2zebra"                 # not among the results on drawn scenes
+    m = json.loads((out / "manifest.json").read_text())
+    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB"}) and m["data"]["trainA"]["images"] == 4
+    assert m["metrics"]["luminance correlation of the input"] == pytest.approx(1) and not any("accuracy" in k for k in m["metrics"])
+    assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
+
+
+def test_the_workflow_on_folders(tmp_path):
+    folder_of_pictures(tmp_path / "data/horse2zebra")
+    words = ["--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config"]
+    plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}", "data_name=paper")
+    assert plan.returncode == 0, plan.stderr
+    said = plan.stdout + plan.stderr
+    assert f"step.py train paper horse2zebra 0 cut --results {tmp_path} --data-root '{tmp_path}/data/horse2zebra'" in said
+    assert f"run.py fig4_horse2zebra --profile paper --results {tmp_path} -p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
+    assert "fig1" not in said and "fig2" not in said                                  # no oracle, and no such pair there
+    refused = snakemake(*words, "profile=paper")
+    assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
+
+
 def test_step_errors(capsys, tmp_path):
     assert step.main(["train", "smoke", "sim2photo", "0", "magic", "--results", str(tmp_path)]) == 2
     assert "unknown method 'magic'" in capsys.readouterr().err
+    assert step.main(["judge", "smoke", "horse2zebra", "0", "--results", str(tmp_path), "--data-root", str(tmp_path / "none")]) == 2
+    assert "none: no such folder; it should hold trainA" in capsys.readouterr().err
+    assert step.main(["judge", "paper", "horse2zebra", "0", "--results", str(tmp_path)]) == 2
+    assert "give data_root" in capsys.readouterr().err
 
 
 def test_the_workflow_knows_the_figures_and_pairs():

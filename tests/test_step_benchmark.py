@@ -1,0 +1,45 @@
+"The trainer's step computes what the benchmark's reference step computes: losses, gradients and updates. Every faster step is held to this."
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import semst.trainer
+
+spec = importlib.util.spec_from_file_location("step_benchmark", Path(__file__).parent / "benchmarks" / "step.py")
+bench = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bench)
+
+
+def small(objective, **changes): return replace(bench.settings(objective, 32, 4, 5), patches=32, centres=16, **changes)
+
+
+@pytest.mark.parametrize("objective", bench.NAMES)
+def test_same_losses_gradients_and_updates(objective):
+    worst = bench.check(small(objective))
+    assert worst["gradients float32"] < 1e-4
+
+
+def test_batches_too():
+    bench.check(small("single-scale", batch_size=2))
+    bench.check(small("src", batch_size=2))
+
+
+def test_without_identity_too(): bench.check(small("two-branch", lambda_identity=0.0))
+
+
+@pytest.mark.parametrize("objective, broken", [("single-scale", "hdce_loss"), ("cut", "patch_nce"), ("src", "relation_loss"), ("two-branch", "generator_loss")])
+def test_a_gradient_off_by_a_millionth_is_seen(objective, broken, monkeypatch):
+    right = getattr(semst.trainer, broken)
+    def wrong(*args):
+        loss = right(*args)
+        return loss + 1e-6 * (loss - loss.detach())
+    monkeypatch.setattr(semst.trainer, broken, wrong)
+    with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small(objective))
+
+
+def test_a_detached_critic_is_seen(monkeypatch):
+    scores = semst.trainer.Training.scores
+    monkeypatch.setattr(semst.trainer.Training, "scores", lambda self, y: scores(self, y.detach()))
+    with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small("cut"))
