@@ -20,11 +20,26 @@ def status() -> str:
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
 
+def leads() -> str:
+    "SemST against each method at equal distance to the oracle, from figure 5's manifests over several seeds."
+    parts = []
+    for path in sorted(RESULTS.glob("*/fig5_domain_adaptation/manifest.json")):
+        m, scores = json.loads(path.read_text(encoding="utf-8")), ("pixel accuracy", "class accuracy", "mIoU")
+        if "lead over gan, mIoU, low" not in m["metrics"]: continue
+        rows = [f"SemST's lead, profile {path.parts[-3]}, {m['metrics']['seeds']} seeds, mean and 95 % interval:", "",
+                "| SemST against | " + " | ".join(scores) + " |", "|---|---|---|---|"]
+        for name in dict.fromkeys(k.split(",")[0][len("lead over "):] for k in m["metrics"] if k.startswith("lead over ")):
+            cells = [[m["metrics"][f"lead over {name}, {score}{end}"] for end in ("", ", low", ", high")] for score in scores]
+            rows.append(f"| {name} | " + " | ".join(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" + (" (*)" if low > 0 or high < 0 else "") for mean, low, high in cells) + " |")
+        parts.append("\n".join(rows + ["", "(*) the interval excludes zero; the others decide nothing."]))
+    return "\n\n".join(parts)
+
+
 def readme(notebook: Path) -> str:
     parts = ["<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"]
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()))
+        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()))
         else:
             parts.append(f"```python\n{source}\n```")
             parts += ["```\n" + "".join(o["data"]["text/plain"]) + "\n```" for o in cell["outputs"] if o["output_type"] == "execute_result"]
