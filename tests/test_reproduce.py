@@ -122,10 +122,10 @@ def test_nothing_is_made_twice_and_a_changed_setting_is(results):
 
 
 def test_a_failing_job_is_named_and_the_rest_is_made(tmp_path):
-    "An unusable file in the place of one method's folder: that method fails, its neighbour does not."
+    "A file in the place of one method's run: that method fails, its neighbour does not."
     trial = tmp_path / "smoke/sim2photo/seed0"
-    trial.mkdir(parents=True)
-    (trial / "gan").write_text("in the way")
+    (trial / "gan").mkdir(parents=True)
+    (trial / "gan/run").write_text("in the way")
     targets = [f"{trial}/{m}/downstream.json" for m in ("gan", "scc")]
     done = snakemake("--directory", tmp_path, "--cores", "1", "--keep-going", "--config", "profile=smoke", f"results={tmp_path}", "--", *targets)
     assert done.returncode != 0 and "sim2photo 0 gan" in done.stderr.replace("'", "") and Path(targets[1]).exists() and not Path(targets[0]).exists()
