@@ -47,10 +47,7 @@ def side(folder: str, pairs: list[tuple[Path, Path]]) -> dict:
     return shown | {f"{folder}_labels/{label.name}": save(lambda label=label: ids(label)) for _, label in pairs}
 
 def main(argv):
-    args = parser(__doc__)
-    args.add_argument("camvid", type=Path, help="your copy of CamVid")
-    args.add_argument("out", type=Path, help="folder to write")
-    args = args.parse_args(argv)
+    args = parser(__doc__, camvid="your copy of CamVid").parse_args(argv)
     train, val, test = (frames(args.camvid, split) for split in ("train", "val", "test"))
     plan = side("trainA", train[::2]) | side("trainB", train[1::2])
     for split, pairs in (("val", val), ("test", test)): plan |= side(f"{split}A", pairs) | side(f"{split}B", pairs)

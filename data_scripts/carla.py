@@ -42,11 +42,7 @@ def labelled(carla: Path) -> list[tuple[Path, Path]]:
 def camvid_ids(label: Path) -> Image.Image: return Image.fromarray(CAMVID_IDS[label_ids(label, HIGHEST)])
 
 def main(argv):
-    args = parser(__doc__)
-    args.add_argument("carla", type=Path, help="your frames of CARLA")
-    args.add_argument("camvid", type=Path, help="your copy of CamVid")
-    args.add_argument("out", type=Path, help="folder to write")
-    args = args.parse_args(argv)
+    args = parser(__doc__, carla="your frames of CARLA", camvid="your copy of CamVid").parse_args(argv)
     plan = {f"trainA/{f.relative_to(args.carla / 'images').as_posix()}": link(f) for f in list_images(args.carla / "images")}
     for image, label in labelled(args.carla):               # picture and label map get one name
         name = label.name.replace("_labelIds.png", "")

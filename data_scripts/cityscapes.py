@@ -70,9 +70,7 @@ def side(folder: str, triples: list[tuple[str, Path, Path]], size: int | None) -
     return shown | {f"{folder}_labels/{name}.png": label_map(label, size) for name, _, label in triples}
 
 def main(argv):
-    args = parser(__doc__)
-    args.add_argument("cityscapes", type=Path, help="folder with the two archives, or with leftImg8bit and gtFine")
-    args.add_argument("out", type=Path, help="folder to write")
+    args = parser(__doc__, cityscapes="folder with the two archives, or with leftImg8bit and gtFine")
     args.add_argument("--mode", choices=("pairs", "full"), default="pairs", help="pairs: 256x256 (default); full: 2048x1024")
     args.add_argument("--overlap", action="store_true", help="use every train frame on both sides")
     args = args.parse_args(argv)

@@ -29,9 +29,11 @@ TRIES, PAUSE = 5, 2   # attempts in a row that bring nothing before the next mir
 
 # -- a script ---------------------------------------------------------------------------------------------------------------------
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    "A parser whose help is the script's own docstring."
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(doc: str, **folders: str) -> argparse.ArgumentParser:
+    "A parser whose help is the script's own docstring, for these input folders (name -> what it is) and OUT."
+    words = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, what in (folders | dict(out="folder to write")).items(): words.add_argument(name, type=Path, help=what)
+    return words
 
 def run(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     "Exit code of a script: 0, 2 for a mistake in what was given, 1 for a disk that does not do its part, 130 if it was stopped."

@@ -17,7 +17,6 @@ SHA256 = {"horse2zebra": "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda
 def fetch(name: str, doc: str, argv: list[str], more: tuple[str, ...] = ()):
     "Download one data set, unpack it, and print its table; every step that is done stays done."
     args = parser(doc)
-    args.add_argument("out", type=Path, help="folder for trainA, trainB, testA and testB")
     args.add_argument("--mirror", action="append", default=[], metavar="URL", help="address of a copy of the archive, tried first; may be given again")
     args = args.parse_args(argv)
     out, archive, aside = args.out, args.out / f"{name}.zip", args.out / ".unpacking"

@@ -29,10 +29,7 @@ def split(folder: Path, share: float) -> dict[str, list[Path]]:
     return {"test": sorted(shuffled[:n]), "train": sorted(shuffled[n:])}
 
 def main(argv):
-    args = parser(__doc__)
-    args.add_argument("a", type=Path, help="folder of source images")
-    args.add_argument("b", type=Path, help="folder of target images")
-    args.add_argument("out", type=Path, help="folder to write")
+    args = parser(__doc__, a="folder of source images", b="folder of target images")
     args.add_argument("--test", type=float, default=0.1, metavar="SHARE", help="share of the images to set aside, 0 to below 1 (default 0.1)")
     args = args.parse_args(argv)
     if not 0 <= args.test < 1: raise InputError(f"--test {args.test}: a share from 0 to below 1 is needed")

@@ -36,11 +36,7 @@ def fault(image: Path, label: Path) -> str | None:
 def train_ids(label: Path) -> Image.Image: return Image.fromarray(TRAIN_IDS[label_ids(label, LICENSE_PLATE)])
 
 def main(argv):
-    args = parser(__doc__)
-    args.add_argument("gta5", type=Path, help="folder with GTA5's archives, or with images and labels")
-    args.add_argument("cityscapes", type=Path, help="folder with Cityscapes' archives, or with leftImg8bit and gtFine")
-    args.add_argument("out", type=Path, help="folder to write")
-    args = args.parse_args(argv)
+    args = parser(__doc__, gta5="folder with GTA5's archives, or with images and labels", cityscapes="folder with Cityscapes' archives, or with leftImg8bit and gtFine").parse_args(argv)
     unpacked = args.out / "unpacked"
     photos = {split: frames(args.cityscapes, split, unpacked) for split in ("train", "val")}
     images, labels = (find(args.gta5, kind, f"*_{kind}.zip", unpacked) for kind in ("images", "labels"))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .data import InputError
 from .discriminator import discriminator_loss, generator_loss
 from .multiscale import SemST
-from .trainer import METHODS, PRESETS, Method, Training
+from .trainer import METHODS, PRESETS, Method, Training, new_critic
 
 # %% ../nbs/08b_baselines.ipynb #6ecc49ae
 Painter = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b 3 h w"]]
@@ -34,7 +34,7 @@ def cycle_gap(
 # %% ../nbs/08b_baselines.ipynb #f53c2666
 class CycleGAN(Training):
     "Two translators, `semst` and `back`, and a discriminator for each domain."
-    def partners(self) -> dict[str, nn.Module]: return dict(back=SemST(one_scale(self.config.model)), other_discriminator=self.new_critic())
+    def partners(self) -> dict[str, nn.Module]: return dict(back=SemST(one_scale(self.config.model)), other_discriminator=new_critic(self.config))
 
 def one_scale(model):
     "The configuration, if it has one scale: these two methods know no other."
@@ -79,7 +79,7 @@ def geometry_gap(
 # %% ../nbs/08b_baselines.ipynb #2baebec8
 class GcGAN(Training):
     "One translator, and a discriminator each for upright and for turned pictures."
-    def partners(self) -> dict[str, nn.Module]: return dict(other_discriminator=self.new_critic()) if one_scale(self.config.model) else {}
+    def partners(self) -> dict[str, nn.Module]: return dict(other_discriminator=new_critic(self.config)) if one_scale(self.config.model) else {}
 
 def gcgan_step(training: GcGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
     "Paint the source upright and turned, D step for both, G step."

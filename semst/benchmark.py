@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'REPORTED', 'CITYSCAPES', 'T975', 'COLUMNS', 'Pair', 'Profile', 'config_for',
-           'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'Sets', 'Trial', 'downstream',
-           'best_within', 'lead', 'mean_interval', 'table', 'conclude']
+           'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'class_names', 'sign', 'Sets',
+           'large_enough', 'Trial', 'downstream', 'best_within', 'lead', 'mean_interval', 'table', 'conclude']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import json
@@ -97,6 +97,25 @@ def realism(folder: Path, target: Path) -> dict:
 CITYSCAPES = ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky",
               "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")            # the 19 train ids
 
+def class_names(pair: str, data_root: Path | None, drawn: bool) -> tuple[str, ...]:
+    "Of the classes: Cityscapes' where the data's settings.json says so, else the embedded scenes' (for streets, CamVid's)."
+    note = data_root and data_root / "settings.json"
+    if not note or not note.exists() or json.loads(note.read_text()).get("data") not in ("Cityscapes", "GTA5"): return classes_of(PAIRS[pair].target)
+    if drawn: raise InputError(f"{data_root}: drawn scenes have CamVid's classes, Cityscapes' target has its own; give it a trainA")
+    return CITYSCAPES
+
+def sign(folder: Path, mine: str):
+    "Two data sets must not share a folder of results: the first one signs it, and another one is refused. `mine` is empty for drawn scenes."
+    note = folder / "data_root.txt"
+    signed = note.read_text() if note.exists() else "" if (folder / "data/testB").exists() else mine
+    if signed != mine: raise InputError(f"{folder} holds results of {signed or 'drawn scenes'}: choose another folder for those of {mine or 'drawn scenes'}")
+    if mine and not note.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}")
+        draft.write_text(mine)
+        os.replace(draft, note)
+
+# %% ../nbs/12b_benchmark.ipynb #f36fc5a2
 @dataclass(frozen=True)
 class Sets:
     "The pictures of one pair of domains with one seed: drawn, or found in folders."
@@ -123,12 +142,7 @@ class Sets:
     @property
     def folder(self) -> Path: return Path(self.results) / self.pair / f"seed{self.seed}"
     @property
-    def names(self) -> tuple[str, ...]:
-        "Of the classes: Cityscapes' where the data's settings.json says so, else the embedded scenes' (for streets, CamVid's)."
-        note = self.data_root and self.data_root / "settings.json"
-        if not note or not note.exists() or json.loads(note.read_text()).get("data") not in ("Cityscapes", "GTA5"): return classes_of(PAIRS[self.pair].target)
-        if self.drawn: raise InputError(f"{self.data_root}: drawn scenes have CamVid's classes, Cityscapes' target has its own; give it a trainA")
-        return CITYSCAPES
+    def names(self) -> tuple[str, ...]: return class_names(self.pair, self.data_root, drawn=bool(self.drawn))
     @property
     def yardstick(self) -> str: return "sfd_target" if self.data_root else "sfd_oracle"
 
@@ -148,23 +162,12 @@ class Sets:
         source, target, oracle = (p.source, p.source_layout), (p.target, p.target_layout), (p.target, p.source_layout)
         plan = dict(trainA=(*source, n.train, 0), trainB=(*target, n.train, 1), testA=(*source, n.test, 2), oracle=(*oracle, n.test, 2),
                     testB=(*target, n.test, 3), labelled=(*target, n.labelled, 4))
-        self.claim()
+        sign(self.folder, str(self.data_root or ""))
         found = {name: write_scenes(self.folder / "data" / name, look, count, n.size, 1_000_000 * self.seed + 100_000 * part, layout)
                  for name, (look, layout, count, part) in plan.items() if name in self.drawn}
         if self.data_root is None: return found
         found |= {name: self.data_root / name for name in ("trainA", "trainB", "testA", "testB") if name not in found}
         return found | (dict(labelled=found["trainB"]) if self.has_labels("trainB") else {})
-
-    def claim(self):
-        "Two data sets must not share a folder of results: the first one signs it."
-        sign, mine = self.folder / "data_root.txt", str(self.data_root or "")
-        signed = sign.read_text() if sign.exists() else "" if (self.folder / "data/testB").exists() else mine
-        if signed != mine: raise InputError(f"{self.folder} holds results of {signed or 'drawn scenes'}: choose another folder for those of {mine or 'drawn scenes'}")
-        if mine and not sign.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            draft = sign.with_suffix(f".{os.getpid()}")
-            draft.write_text(mine)
-            os.replace(draft, sign)
 
     def files(self, name: str) -> list[Path]:
         "A set's pictures, as many as the profile wants."
@@ -174,7 +177,23 @@ class Sets:
     def labelled(self, name: str) -> tuple[Float[Tensor, "n 3 h w"], UInt8[Tensor, "n h w"]]:
         return load_labelled(self.data()[name], self.count(name), len(self.names), self.size.size)
 
-# %% ../nbs/12b_benchmark.ipynb #f36fc5a2
+# %% ../nbs/12b_benchmark.ipynb #744def6b
+def large_enough(folder: Path, crop: int, load: int, enlarged: Path) -> Path:
+    "The folder as it is or, if it holds a picture smaller than the crop, one with all of them as squares of `load` pixels (bicubic)."
+    def small(file):
+        with open_image(file) as image: return min(image.size) < crop
+    files = list_images(folder)
+    if not any(small(f) for f in files): return folder
+    for file in files:
+        path = (enlarged / file.relative_to(folder)).with_suffix(".png")
+        if path.exists(): continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{os.getpid()}-{path.name}")           # hidden until it is whole: another method may be at it, too
+        resize_image(load_image(file), load, "square").save(draft)
+        os.replace(draft, path)
+    return enlarged
+
+# %% ../nbs/12b_benchmark.ipynb #ef05a47d
 @dataclass(frozen=True)
 class Trial(Sets):
     "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
@@ -191,20 +210,8 @@ class Trial(Sets):
         return replace(config, resize="square") if self.data_root else config
 
     def training_set(self, name: str, config: TrainConfig) -> Path:
-        "A folder to train on: as it is, or enlarged (bicubic) where it holds pictures that are smaller than the crop."
-        folder, crop = image_folder(self.data()[name]), config.model.crop
-        def small(file):
-            with open_image(file) as image: return min(image.size) < crop
-        if not any(small(f) for f in list_images(folder)): return folder
-        enlarged = self.folder / "data" / f"{name}-{config.load}"
-        for file in list_images(folder):
-            path = (enlarged / file.relative_to(folder)).with_suffix(".png")
-            if path.exists(): continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{os.getpid()}-{path.name}")           # hidden until it is whole: another method may be at it, too
-            resize_image(load_image(file), config.load, "square").save(draft)
-            os.replace(draft, path)
-        return enlarged
+        "A folder to train on, with no picture smaller than the crop."
+        return large_enough(image_folder(self.data()[name]), config.model.crop, config.load, self.folder / "data" / f"{name}-{config.load}")
 
     def train(self, method: str) -> Path:
         "Train a method, or go on with it; returns its run."

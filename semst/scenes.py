@@ -139,6 +139,7 @@ def pole(st: Stage, item: int, X: float, z: float):
     d = [np.sqrt(u * u + b * b), np.maximum(a, abs(b)), np.maximum(1.3 * a + 0.6 * b, -b)][shape]        # a disc, a square, a triangle
     st.put(box, (d < max(size, 0.8 * pixel)) & plate, SIGN, np.where(d < 0.7 * size, PLAIN, MARK), item, u, v, z, 0.4)
 
+# %% ../nbs/00c_scenes.ipynb #fe9c05f4
 def car(st: Stage, item: int, X: float, z: float):
     side = abs(X) - 0.9
     if side > 0.1:
@@ -202,6 +203,7 @@ def houses(st: Stage, wall: float, wide: float, rise: float) -> None:
         part = np.where(kind == FENCE, np.where(far % 2 < 0.25, DARK, PLAIN), windows(far, v, high))
         st.put((slice(None), cols), (v > 0) & (v < high), kind, part, first + lot, far, v, far, 0.5 * sign)
 
+# %% ../nbs/00c_scenes.ipynb #2febac3c
 def street(layout: str, seed: int, h: int, w: int) -> Stage:
     "Road, pavements, houses and fences, trees, and the traffic: classes as in `CLASSES`."
     st, t = Stage(dice("street", layout, seed), h, w), STREETS[layout]

@@ -10,6 +10,7 @@ __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Comb
 # %% ../nbs/07b_tiling.ipynb #0d10a385
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from math import ceil, floor
@@ -41,12 +42,13 @@ def seam(
     return float(across / beside)
 
 # %% ../nbs/07b_tiling.ipynb #634ebcc8
-class Field:
+class Field(ABC):
     "A picture or a feature map that is read window by window. It need not exist anywhere as a whole."
     size: tuple[int, int]      # height and width
     tile: int                  # side of the tiles in which it is best worked out, in its own pixels
 
-    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]: raise NotImplementedError
+    @abstractmethod
+    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]: "The pixels of one window."
 
 def tiles(size: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]]:
     "Rows and columns of the tiles that cover a picture, in reading order; the last ones may be smaller."
