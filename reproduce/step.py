@@ -16,7 +16,7 @@ import torch
 
 from semst.benchmark import PAIRS, PROFILES, Trial, downstream
 from semst.data import InputError
-from semst.trainer import read_run
+from semst.runs import read_run
 
 HERE = Path(__file__).resolve().parent
 

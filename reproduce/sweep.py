@@ -14,7 +14,7 @@ import torch
 
 from semst.benchmark import Trial, config_for, load_pictures, translate_all, write_json
 from semst.multiscale import load_model
-from semst.trainer import train
+from semst.runs import train
 
 HERE = Path(__file__).resolve().parent
 def hold(hdce, identity, ts=1.0): return dict(lambda_hdce=hdce, lambda_identity=identity, lambda_ts=ts)
@@ -22,7 +22,9 @@ def hold(hdce, identity, ts=1.0): return dict(lambda_hdce=hdce, lambda_identity=
 SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first choice
     "hdce 0.1": hold(0.1, 0), "hdce 0.03": hold(0.03, 0), "hdce 0.3": hold(0.3, 0), "hdce 0.1 ts 0": hold(0.1, 0, 0), "hdce 0.1 ts 3": hold(0.1, 0, 3),
     "hdce 0.3 identity 0.3": hold(0.3, 0.3), "hdce 1 identity 1": hold(1, 1), "hdce 0.1 identity 0.1": hold(0.1, 0.1), "hdce 1": hold(1, 0),
-    "hdce 3": hold(3, 0), "hdce 3 identity 3": hold(3, 3), "hdce 1 identity 1 ts 0": hold(1, 1, 0), "hdce 1 identity 1 ts 3": hold(1, 1, 3),
+    "hdce 3": hold(3, 0), "hdce 3 identity 3": hold(3, 3),
+    **{f"hdce 1 identity 1 ts {ts:g}": hold(1, 1, ts) for ts in (0, 0.3, 3)},
+    "hdce 1 identity 1 ts frozen": hold(1, 1) | dict(ts_embedder="frozen"), "hdce 1 identity 1 ts momentum": hold(1, 1) | dict(ts_embedder="momentum"),
 }
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 

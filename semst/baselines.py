@@ -49,15 +49,16 @@ def cyclegan_step(training: CycleGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Fl
     with training.accelerator.autocast(): (y_fake, cycle_x), (x_fake, cycle_y) = cycle_gap(there, back, x_src), cycle_gap(back, there, y_tgt)
 
     # D step
-    training.set_critics(learn=True)
-    real, fake = training.scores(y_tgt), training.scores(y_fake.detach())
-    real_x, fake_x = training.scores(x_src, "other_discriminator"), training.scores(x_fake.detach(), "other_discriminator")
+    training.turn("discriminator")
+    real, fake = training.scores(y_tgt, y_fake.detach())
+    real_x, fake_x = training.scores(x_src, x_fake.detach(), critic="other_discriminator")
     loss_d = discriminator_loss(real, fake, c.gan) + discriminator_loss(real_x, fake_x, c.gan)
     norm_d = training.update("discriminator", loss_d)
 
     # G step
-    training.set_critics(learn=False)
-    terms = dict(gan=generator_loss(training.scores(y_fake), c.gan) + generator_loss(training.scores(x_fake, "other_discriminator"), c.gan),
+    training.turn("generator")
+    (score,), (score_x,) = training.scores(y_fake), training.scores(x_fake, critic="other_discriminator")
+    terms = dict(gan=generator_loss(score, c.gan) + generator_loss(score_x, c.gan),
                  cycle=(cycle_x + cycle_y).float())
     if c.lambda_identity:
         with training.accelerator.autocast(): terms["identity"] = (F.l1_loss(there(y_tgt), y_tgt) + F.l1_loss(back(x_src), x_src)).float()
@@ -89,15 +90,16 @@ def gcgan_step(training: GcGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Te
     with training.accelerator.autocast(): y_fake, y_turned, gap = geometry_gap(paint, x_src)
 
     # D step
-    training.set_critics(learn=True)
-    real, fake = training.scores(y_tgt), training.scores(y_fake.detach())
-    real_turned, fake_turned = training.scores(quarter_turn(y_tgt), "other_discriminator"), training.scores(y_turned.detach(), "other_discriminator")
+    training.turn("discriminator")
+    real, fake = training.scores(y_tgt, y_fake.detach())
+    real_turned, fake_turned = training.scores(quarter_turn(y_tgt), y_turned.detach(), critic="other_discriminator")
     loss_d = discriminator_loss(real, fake, c.gan) + discriminator_loss(real_turned, fake_turned, c.gan)
     norm_d = training.update("discriminator", loss_d)
 
     # G step
-    training.set_critics(learn=False)
-    terms = dict(gan=generator_loss(training.scores(y_fake), c.gan) + generator_loss(training.scores(y_turned, "other_discriminator"), c.gan),
+    training.turn("generator")
+    (score,), (score_turned,) = training.scores(y_fake), training.scores(y_turned, critic="other_discriminator")
+    terms = dict(gan=generator_loss(score, c.gan) + generator_loss(score_turned, c.gan),
                  geometry=gap.float())
     if c.lambda_identity:
         with training.accelerator.autocast(): terms["identity"] = F.l1_loss(paint(y_tgt), y_tgt).float()

@@ -27,7 +27,8 @@ from .metrics import (Segmenter, cached_inception, evaluate, fid_kid, image_fold
                            luminance_correlation, save_segmenter, segment, semantic_scores, spread, train_segmenter)
 from .multiscale import SemST, load_model, translate_whole
 from .scenes import classes_of, write_scenes
-from .trainer import TrainConfig, train
+from .runs import train
+from .trainer import TrainConfig
 
 # %% ../nbs/12b_benchmark.ipynb #bb1872bf
 class Pair(NamedTuple):
@@ -45,7 +46,7 @@ class Profile(NamedTuple):
     epochs: int = 0      # instead of steps: the paper's settings, on folders of pictures
 
 PROFILES = dict(smoke=Profile(32, 8, 4, 8, 4, 4, 2, 1), quick=Profile(64, 300, 48, 300, 300, 300, 3, 1),
-                cpu=Profile(64, 600, 64, 300, 600, 300, 4, 3), gpu=Profile(256, 2000, 256, 1000, 40_000, 4000, 5, 5),
+                cpu=Profile(64, 600, 64, 300, 600, 300, 4, 5), gpu=Profile(256, 2000, 256, 1000, 40_000, 4000, 5, 5),
                 standin=Profile(128, 300, 64, 300, 400, 400, 2, 1), paper=Profile(256, 2975, 500, 2975, 0, 20_000, 4, 1, epochs=400))
 
 # %% ../nbs/12b_benchmark.ipynb #8b0ad8ce

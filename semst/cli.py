@@ -9,7 +9,6 @@ __all__ = ['PLAIN_WORDS', 'Command', 'Train', 'pair_up', 'ran_out_of_memory', 'T
 # %% ../nbs/09_command_line.ipynb #6b9ad772
 import contextlib
 import io
-import json
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
+from accelerate import PartialState
 from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from tyro.conf import Positional, arg
@@ -28,7 +28,8 @@ from .data import IMAGE_SUFFIXES, InputError, list_images, load_image
 from .multiscale import SemST, find_weights
 from .baselines import PRESETS
 from .tiling import Mode, is_tiff, translate_tiled
-from .trainer import NonFiniteLoss, TrainConfig, read_log, read_run, train
+from .runs import NonFiniteLoss, read_log, read_run, train
+from .trainer import TrainConfig
 
 # %% ../nbs/09_command_line.ipynb #70457ed2
 @dataclass
@@ -45,8 +46,8 @@ class Train:
     config: TrainConfig = field(default_factory=TrainConfig)
 
     def __call__(self):
-        model = train(self.source, self.target, self.out, self.config, self.resume)
-        print(f"done: {find_weights(self.out)}")
+        train(self.source, self.target, self.out, self.config, self.resume)
+        if PartialState().is_main_process: print(f"done: {find_weights(self.out)}")
 
 # %% ../nbs/09_command_line.ipynb #cf5bb86f
 def pair_up(source: Path, output: Path) -> list[tuple[Path, Path]]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Downsample', 'Upsample', 'InstanceNorm', 'BlurDown', 'BlurUp', 'ResidualBlock', 'down_block', 'up_block',
-           'init_weights', 'layers_down', 'layers_up', 'Generator', 'receptive_field', 'first_few',
+           'init_weights', 'layers_down', 'FewChannels', 'layers_up', 'Generator', 'receptive_field', 'first_few',
            'weight_differences', 'load_cut_weights']
 
 # %% ../nbs/01_generator.ipynb #f7729ef0
@@ -86,10 +86,19 @@ def layers_down(ngf: int, blocks: int, downsample: Downsample) -> list[nn.Module
             *down_block(ngf, 2 * ngf, downsample), *down_block(2 * ngf, 4 * ngf, downsample),
             *(ResidualBlock(4 * ngf) for _ in range(blocks))]
 
+class FewChannels(nn.Conv2d):
+    "A convolution to few channels, which CPUs do badly: every column of the kernel for itself, all in one call, then a sum of shifted maps."
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
+        if x.device.type != "cpu": return super().forward(x)
+        k = self.kernel_size[1]
+        width = x.shape[-1] - k + 1
+        columns = F.conv2d(x, self.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]).unflatten(1, (k, -1))
+        return sum(columns[:, i, ..., i:i + width] for i in range(k)) + self.bias[:, None, None]
+
 def layers_up(ngf: int, upsample: Upsample) -> list[nn.Module]:
     "Two upsampling blocks, c7s1-3 and tanh: back to a picture in [-1, 1] (supplement 2.1.1; the tanh is CUT's)."
     return [*up_block(4 * ngf, 2 * ngf, upsample), *up_block(2 * ngf, ngf, upsample),
-            nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Tanh()]
+            nn.ReflectionPad2d(3), FewChannels(ngf, 3, 7), nn.Tanh()]
 
 # %% ../nbs/01_generator.ipynb #b6ba97bb
 class Generator(nn.Module):

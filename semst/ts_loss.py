@@ -109,6 +109,8 @@ def ts_loss(
     "L_TS = - sum over groups of weight * mean over taps of rSMI, for one branch (supplement eq. 2; the form is our reconstruction)."
     if not 0 < texture_taps < len(embeds_q):
         raise ValueError(f"texture_taps {texture_taps} of {len(embeds_q)} taps leaves a group empty; to drop a group, set its weight to 0")
-    rsmi = [relative_smi(q, k.detach() if detach_source else k, **estimator).mean() for q, k in zip(embeds_q, embeds_k, strict=True)]
-    texture, structure = torch.stack(rsmi[:texture_taps]).mean(), torch.stack(rsmi[texture_taps:]).mean()
+    pairs = [(q, k.detach() if detach_source else k) for q, k in zip(embeds_q, embeds_k, strict=True)]
+    if len({q.shape for q, _ in pairs}) == 1: rsmi = relative_smi(*(torch.stack(side) for side in zip(*pairs)), **estimator).mean(-1)   # all taps in one go
+    else: rsmi = torch.stack([relative_smi(q, k, **estimator).mean() for q, k in pairs])
+    texture, structure = rsmi[:texture_taps].mean(), rsmi[texture_taps:].mean()
     return TSLoss(-texture_weight * texture - structure_weight * structure, texture, structure)

@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_trainer import ONE, assert_same, folders, run, weights  # noqa: F401 (a fixture)
+from test_runs import assert_same, folders, run, weights  # noqa: F401 (a fixture)
+from test_trainer import ONE
 
 from semst.baselines import BASELINES, METHODS, OBJECTIVES, PRESETS, CycleGAN, GcGAN, cycle_gap, geometry_gap
 from semst.data import InputError, rng
 from semst.hdce_loss import hdce_loss, patch_nce, relation_loss
 from semst.multiscale import SemST, View
 from semst.patch_sampling import sample_locations
-from semst.trainer import content_losses, last_checkpoint, start_engine, train, train_step
+from semst.runs import last_checkpoint, train
+from semst.trainer import content_losses, start_engine, train_step
 from semst.ts_loss import scc_released
 
 

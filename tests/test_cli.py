@@ -1,5 +1,4 @@
 "The command line: what a user types, what comes out, and one clear line for every mistake."
-import json
 import shutil
 
 import numpy as np
@@ -11,7 +10,7 @@ from safetensors import SafetensorError
 
 from semst.cli import main, one_line
 from semst.scenes import write_scenes
-from semst.trainer import NonFiniteLoss
+from semst.runs import NonFiniteLoss
 
 TINY = ["--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4", "--patches", "32", "--steps", "4", "--workers", "0",
         "--log-every", "1", "--checkpoint-every", "2"]

@@ -41,5 +41,5 @@ def test_a_gradient_off_by_a_millionth_is_seen(objective, broken, monkeypatch):
 
 def test_a_detached_critic_is_seen(monkeypatch):
     scores = semst.trainer.Training.scores
-    monkeypatch.setattr(semst.trainer.Training, "scores", lambda self, y: scores(self, y.detach()))
+    monkeypatch.setattr(semst.trainer.Training, "scores", lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw))
     with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small("cut"))

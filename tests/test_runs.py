@@ -1,0 +1,251 @@
+"A run: what is saved, what stops it, that stopping costs nothing, and that processes agree."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_trainer import ONE, TWO
+
+from semst.data import InputError, UnpairedCrops
+from semst.multiscale import SemST
+from semst.runs import CollapseAlarm, NonFiniteLoss, last_checkpoint, read_log, train
+from semst.scenes import write_scenes
+from semst.trainer import Training
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    for kind in ("horse", "zebra"): write_scenes(root / kind, kind, 5, 72, 0)
+    return root / "horse" / "images", root / "zebra" / "images"
+
+
+def run(folders, out, config, **more): return train(*folders, out, config, quiet=True, **more)
+
+def weights(out): return {f"{f.name}/{k}": v for f in last_checkpoint(out).glob("*.safetensors") for k, v in load_file(f).items()}
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for k in a: assert torch.equal(a[k], b[k]), k
+
+
+@pytest.mark.parametrize("config", [ONE, TWO, replace(TWO, ts_embedder="momentum", lambda_identity=1.0, batch_size=2)], ids=["one scale", "two scales", "momentum"])
+def test_a_resumed_run_ends_bit_for_bit_like_one_that_never_stopped(folders, tmp_path, config):
+    run(folders, tmp_path / "whole", config)
+    def interrupt(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)             # in the middle of the first epoch of five images
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6"): run(folders, tmp_path / "halves", config, on_step=interrupt)
+    assert last_checkpoint(tmp_path / "halves").name == "step_00000003"
+    run(folders, tmp_path / "halves", replace(config), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "halves/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_after_a_crash_repeats_the_lost_steps(folders, tmp_path):
+    run(folders, tmp_path / "whole", ONE)
+    def crash(step, record):
+        if step == 5: raise RuntimeError("power cut")
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "cut", ONE, on_step=crash)
+    assert last_checkpoint(tmp_path / "cut").name == "step_00000004"
+    run(folders, tmp_path / "cut", ONE, resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_workers_do_not_change_the_result(folders, tmp_path):
+    for n in (0, 2): run(folders, tmp_path / str(n), replace(ONE, workers=n))
+    assert_same(weights(tmp_path / "0"), weights(tmp_path / "2"))
+
+
+def test_the_seed_does(folders, tmp_path):
+    for s in (0, 1): run(folders, tmp_path / str(s), replace(ONE, seed=s, steps=1))
+    a, b = weights(tmp_path / "0"), weights(tmp_path / "1")
+    assert not torch.equal(a["semst.safetensors/branches.global.generator.model.1.weight"], b["semst.safetensors/branches.global.generator.model.1.weight"])
+
+
+def launch(folders, out, settings, step=None, then="pass") -> subprocess.CompletedProcess:
+    "Train in two processes over gloo on the CPU; after step `step`, process 1 alone does `then`."
+    script = out.parent / "go.py"
+    script.write_text(f"""
+import signal, sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+from dataclasses import replace
+from accelerate import PartialState
+from test_trainer import TWO
+from semst.runs import train
+def on_step(step, record):
+    if step == {step} and PartialState().process_index == 1: {then}
+try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(out)!r}, replace(TWO, batch_size=2, {settings}), quiet=True, on_step=on_step)
+except KeyboardInterrupt as stopped: print(stopped, flush=True)
+assert PartialState().num_processes == 2
+""")
+    return subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script], capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}, timeout=300)
+
+
+def test_two_processes_share_a_batch_like_one(folders, tmp_path):
+    "The same global batch, the same gradients up to rounding, one log."
+    run(folders, tmp_path / "one", replace(TWO, batch_size=2, steps=1))
+    done = launch(folders, tmp_path / "two", "steps=1")
+    assert done.returncode == 0, done.stderr
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for player in ("generator", "discriminator"):                    # Adam's first moment after one step is half of the gradient
+        moments = [k for k in a if k.startswith(f"optimizers.safetensors/{player}.") and k.endswith(".exp_avg")]
+        largest = max(float(a[k].abs().max()) for k in moments)
+        for k in moments:
+            # biases before a norm have gradient 0, and D's last bias is what is left of halves that cancel: rounding of larger terms
+            torch.testing.assert_close(a[k], b[k], rtol=1e-3, atol=5e-6 + 1e-3 * float(a[k].abs().max()) + 1e-6 * largest)
+    one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
+    assert len(one) == len(two) == 1                                  # one log, not two
+    for name in set(one[0]) - {"images_per_second"}: assert one[0][name] == pytest.approx(two[0][name], rel=2e-4, abs=1e-6), name     # of the whole batch, not of a half
+
+
+def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(folders, tmp_path):
+    done = launch(folders, tmp_path / "run", "steps=5", step=2, then="signal.raise_signal(signal.SIGTERM)")
+    assert done.returncode == 0 and done.stdout.count("stopped at step 3 of 5") == 2, done.stderr
+    assert last_checkpoint(tmp_path / "run").name == "step_00000003"
+    five = replace(TWO, batch_size=2, steps=5)
+    run(folders, tmp_path / "run", five, resume=True)
+    run(folders, tmp_path / "whole", five)
+    ours, whole = (read_log(tmp_path / name / "log.jsonl") for name in ("run", "whole"))
+    assert [r["step"] for r in ours] == [r["step"] for r in whole] == [1, 2, 3, 4, 5]
+    for a, b in zip(ours, whole):
+        for name in ("d_loss", "gan", "hdce_global", "hdce_local", "texture_global"): assert a[name] == pytest.approx(b[name], rel=5e-3), (a["step"], name)
+
+
+def test_an_image_that_one_process_cannot_read_ends_both(folders, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folders[0], copy)
+    shutil.copy(copy / "00000.png", copy / "00005.png")
+    order = UnpairedCrops(copy, folders[1], 64, 64, "shorter", True, 0)
+    damaged = Path(order[5]["x_file"])                                # of the six images, 0 to 3 are previewed; 4 and 5 are the two processes' in step 3
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    start = time.perf_counter()
+    done = launch((copy, folders[1]), tmp_path / "run", "steps=9, load_size=64, checkpoint_every=9")
+    assert done.returncode != 0 and time.perf_counter() - start < 120
+    assert damaged.name in done.stderr and "another process could not load its images" in done.stderr
+    assert last_checkpoint(tmp_path / "run").name == "step_00000002"
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_both_and_names_all_images(folders, tmp_path):
+    spoil = "import semst.trainer as t; right = t.generator_loss; t.generator_loss = lambda *a: right(*a) * float('nan')"
+    done = launch(folders, tmp_path / "run", "steps=9", step=2, then=spoil)
+    assert done.returncode != 0
+    message = next(part for part in done.stderr.split("NonFiniteLoss: ")[1:])
+    assert message.startswith("step 3: ") and "gan = nan" in message
+    assert message.split("images: ")[1].split("\n")[0].count(".png") == 4          # two of each domain: both halves of the batch
+    assert last_checkpoint(tmp_path / "run").name == "step_00000002"
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(folders, tmp_path):
+    def poison(step, record):
+        if step == 4: seen["training"].model.branches["global"].generator.model[1].weight.data.fill_(torch.nan)
+    seen, init = {}, Training.__init__
+    def remember(self, *a): init(self, *a); seen["training"] = self
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "__init__", remember)
+        with pytest.raises(NonFiniteLoss) as stop: run(folders, tmp_path / "r", ONE, on_step=poison)
+    message = str(stop.value)
+    assert "step 5" in message and "gan = nan" in message and ".png" in message and "step_00000004" in message
+    assert all(v.isfinite().all() for v in weights(tmp_path / "r").values())
+
+
+def test_a_run_keeps_its_settings_and_images(folders, tmp_path):
+    run(folders, tmp_path / "r", replace(ONE, steps=2))
+    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", replace(ONE, steps=2))
+    with pytest.raises(InputError, match="began with lr = 0.0002, not 0.001"): run(folders, tmp_path / "r", replace(ONE, steps=2, lr=1e-3), resume=True)
+    with pytest.raises(InputError, match="source images are not those"): train(folders[1], folders[1], tmp_path / "r", replace(ONE, steps=2), resume=True, quiet=True)
+    with pytest.raises(InputError, match="not a run"): run(folders, tmp_path / "none", ONE, resume=True)
+
+
+def test_a_damaged_image_is_named_and_nothing_is_lost(folders, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for f in folders[0].iterdir(): (bad / f.name).write_bytes(f.read_bytes())
+    victim = bad / "00003.png"
+    victim.write_bytes(victim.read_bytes()[:2000])                     # its header is whole, its pixels are not
+    with pytest.raises(InputError) as stop: train(bad, folders[1], tmp_path / "r", replace(ONE, workers=1, steps=5), quiet=True)
+    assert str(victim) in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_alarm_rings_when_the_discriminator_has_won():
+    alarm = CollapseAlarm("bce")
+    assert not any(alarm(0.6) for _ in range(500))
+    assert any(alarm(0.001) for _ in range(500))
+
+
+def test_a_run_s_folder(folders, tmp_path):
+    run(folders, tmp_path / "r", replace(TWO, steps=3))
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "log.jsonl", "samples", "checkpoints", "tensorboard"}
+    assert [p.name for p in sorted((tmp_path / "r/checkpoints").iterdir())] == ["step_00000002", "step_00000003"]
+    assert SemST.from_pretrained(tmp_path / "r").config == TWO.model
+    assert not [p for p in (tmp_path / "r/checkpoints").rglob("*") if p.suffix not in ("", ".safetensors", ".json")]   # nothing that could execute
+
+
+def test_bf16_trains(folders, tmp_path):
+    run(folders, tmp_path / "r", replace(TWO, steps=2, mixed_precision="bf16"))
+    last = json.loads((tmp_path / "r/log.jsonl").read_text().splitlines()[-1])
+    run(folders, tmp_path / "f", replace(TWO, steps=2))
+    full = json.loads((tmp_path / "f/log.jsonl").read_text().splitlines()[-1])
+    assert last["hdce_global"] == pytest.approx(full["hdce_global"], rel=0.05)
+
+
+@pytest.mark.parametrize("change, words", [(dict(d_strides=(2,) * 6), "leave nothing of a crop of 32"), (dict(d_strides=(0,)), "leave nothing"), (dict(model=replace(ONE.model, taps=(4, 0, 8, 12))), "must rise")])
+def test_a_start_that_fails_leaves_no_folder(folders, tmp_path, change, words):
+    with pytest.raises(InputError, match=words): run(folders, tmp_path / "r", replace(ONE, **change))
+    assert not (tmp_path / "r").exists()
+    with pytest.raises(InputError, match="must be at least 1"): replace(ONE.model, ngf=0)
+
+
+def test_a_folder_without_a_checkpoint_may_begin_anew(folders, tmp_path):
+    def crash(step, record): raise RuntimeError("power cut")
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "r", ONE, on_step=crash)
+    run(folders, tmp_path / "r", replace(ONE, lr=1e-3))
+    assert last_checkpoint(tmp_path / "r").name == "step_00000006"
+
+
+def test_a_run_inside_its_data_is_refused(folders, tmp_path):
+    with pytest.raises(InputError, match="its samples would become training images"): run(folders, folders[0] / "run", ONE)
+    assert not (folders[0] / "run").exists()
+
+
+def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_path):
+    config, r = replace(ONE, keep=3), tmp_path / "r"
+    run(folders, r, config)
+    before = weights(r)
+    for name, content in (("semst.safetensors", b"no"), ("optimizers.safetensors", b""), ("state.json", b"{"), ("state.json", b'{"step": 99}')):
+        good = (last_checkpoint(r) / name).read_bytes()
+        (last_checkpoint(r) / name).write_bytes(content)
+        with pytest.raises(InputError, match="step_00000006 is damaged.*remove it"): run(folders, r, config, resume=True)
+        (last_checkpoint(r) / name).write_bytes(good)
+    (r / "log.jsonl").open("a").write('{"step": 7, "d_lo')                          # a torn line
+    (r / "checkpoints/step_copy").mkdir()                                            # not one of ours
+    shutil.rmtree(last_checkpoint(r))
+    run(folders, r, config, resume=True)
+    assert_same(before, weights(r))
+    assert [json.loads(line)["step"] for line in (r / "log.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    for text in ("[]", "{}", "\"x\""):
+        (r / "config.json").write_text(text)
+        with pytest.raises(InputError, match="config.json: is damaged"): run(folders, r, config, resume=True)
+
+
+def test_a_resumed_run_may_change_what_changes_no_weight(folders, tmp_path, monkeypatch):
+    run(folders, tmp_path / "whole", ONE)
+    def interrupt(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)
+    monkeypatch.chdir(folders[0].parents[1])
+    relative = [f.relative_to(folders[0].parents[1]) for f in folders]
+    with pytest.raises(KeyboardInterrupt): run(relative, tmp_path / "halves", ONE, on_step=interrupt)
+    assert json.loads((tmp_path / "halves/config.json").read_text())["source"] == str(folders[0])    # found from anywhere
+    run(folders, tmp_path / "halves", replace(ONE, workers=1, log_every=2, keep=1, checkpoint_every=3, sample_every=6), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
+    with pytest.raises(InputError, match="began with steps = 6, not 8"): run(folders, tmp_path / "halves", replace(ONE, steps=8), resume=True)
