@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREE', 'save_checkpoint', 'load_checkpoint', 'last_checkpoint', 'NonFiniteLoss', 'check_finite', 'CollapseAlarm',
-           'stop_politely', 'ignore_interrupts', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
+           'stop_politely', 'ignore_signals', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
            'read_run', 'prepare_run', 'train']
 
 # %% ../nbs/08a_runs.ipynb #c02ec0d3
@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from .trainer import METHODS, StepBatches, TrainConfig, Training, start_engine
 def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
     "Write folder/step_N in one stroke (a stop in the middle leaves no half checkpoint) and drop all but the newest `keep`."
     final, draft = folder / f"step_{training.step:08d}", folder / "unfinished"
+    if final.exists(): return final
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     save_model(training.model, draft / "semst.safetensors")
@@ -48,9 +49,8 @@ def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
                for i, state in optimizer.state_dict()["state"].items() for key, value in state.items()}
     save_file(moments, draft / "optimizers.safetensors")
     (draft / "state.json").write_text(json.dumps(dict(step=training.step, steps=training.steps)))
-    shutil.rmtree(final, ignore_errors=True)
     os.replace(draft, final)
-    for old in checkpoints(folder.parent)[:-keep]: shutil.rmtree(old)
+    for old in checkpoints(folder.parent)[:-keep]: shutil.rmtree(old.rename(draft))
     return final
 
 def load_checkpoint(training: Training, folder: Path):
@@ -84,7 +84,7 @@ def check_finite(record: dict[str, float], step: int, files: list[str], run: Pat
     if not bad: return
     files = gather_object(files)
     raise NonFiniteLoss(f"step {step}: {', '.join(bad)}\n  images: {', '.join(files)}\n  last good checkpoint: {last_checkpoint(run) or 'none yet'}\n"
-                        "  try a lower lambda_ts or lr, or a longer ts_warmup; look at the images named (flat ones are the usual cause)")
+                        "  try a lower lambda_ts or lr, or a longer ts_warmup; look at the images named")
 
 # %% ../nbs/08a_runs.ipynb #732ec8fc
 class CollapseAlarm:
@@ -110,7 +110,9 @@ def stop_politely() -> Iterator[Callable[[], bool]]:
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-def ignore_interrupts(_worker: int): signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches loader processes too
+def ignore_signals(_worker: int):
+    "For loader processes: a terminal's Ctrl-C and a cluster's SIGTERM reach them too, and are the trainer's to answer."
+    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)
 
 def readable(loader: DataLoader) -> Iterator[dict]:
     "The loader's batches; a loader process's traceback about a bad image becomes its one line."
@@ -131,6 +133,7 @@ def together(batches: Iterator[dict], training: Training, run: Path) -> Iterator
         except InputError as e: error = e
         if anyone(error is not None, engine):
             if training.step and engine.is_main_process: save_checkpoint(training, run / "checkpoints", training.config.keep)
+            engine.wait_for_everyone()                                # a launcher kills all when one ends
             raise error or InputError("another process could not load its images; its message says which")
         if batch is None: return
         yield batch
@@ -150,8 +153,9 @@ class RunLog:
     def __init__(self, run: Path, start: int):
         self.run, path = run, run / "log.jsonl"
         kept = [record for record in read_log(path) if record.get("step", start + 1) <= start]
-        self.file = path.open("w")
-        self.file.writelines(json.dumps(record) + "\n" for record in kept)      # lines past the checkpoint are written again by the steps that follow it
+        path.with_suffix(".part").write_text("".join(json.dumps(record) + "\n" for record in kept))
+        os.replace(path.with_suffix(".part"), path)                 # lines past the checkpoint are written again by the steps that follow it
+        self.file = path.open("a")
         try:
             from torch.utils.tensorboard import SummaryWriter
             self.board = SummaryWriter(run / "tensorboard", purge_step=start + 1)
@@ -182,7 +186,7 @@ class RunLog:
 
 # %% ../nbs/08a_runs.ipynb #05d61af9
 def fingerprint(files: list[Path]) -> str:
-    "A digest of names and sizes: tells whether a folder is still the one that a run began with."
+    "A digest of names and sizes: notices added, removed and most changed files, not an edit that keeps the size."
     return hashlib.sha256("\n".join(f"{f.name} {f.stat().st_size}" for f in files).encode()).hexdigest()[:16]
 
 def read_run(run: Path) -> dict:
@@ -233,31 +237,32 @@ def train(
     steps = config.steps or math.ceil(config.epochs * len(data.files["source"]) / config.batch_size)
     method = METHODS[config.method]
     training = method.training(config, steps, engine)                 # before anything is written: a setting that does not work leaves no folder
+    batches = StepBatches(0, steps, config.batch_size, engine.process_index, engine.num_processes)
     prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=engine.is_main_process)
     if resume and (done := last_checkpoint(run)): load_checkpoint(training, done)
-    batches = StepBatches(training.step, steps, config.batch_size, engine.process_index, engine.num_processes)
-    loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=ignore_interrupts)
+    batches.start = training.step
+    loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=ignore_signals)
     previews, alarm = [data[i] for i in range(4)], CollapseAlarm(config.gan)
     log = RunLog(run, training.step) if engine.is_main_process else None
     clock, since = time.perf_counter(), training.step
 
-    with stop_politely() as asked_to_stop, tqdm(total=steps, initial=training.step, unit="step", disable=quiet or not log) as bar:
+    with stop_politely() as asked_to_stop, closing(log) if log else nullcontext(), tqdm(total=steps, initial=training.step, unit="step", disable=quiet or not log) as bar:
         for batch in together(readable(loader), training, run):
             record = method.step(training, batch["x_src"].to(engine.device), batch["y_tgt"].to(engine.device))
             check_finite(record, training.step, batch["x_file"] + batch["y_file"], run)
             step = training.step
             last = anyone(asked_to_stop(), engine) or step == steps
-            if alarm(record["d_loss"]) and step % 100 == 0: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
+            if log and (step % config.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", config.keep)
+            if alarm(record["d_loss"]) and step % 100 == 0 and not bar.disable: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
             if log and (step % config.log_every == 0 or last):
                 now = time.perf_counter()
                 log.scalars(step, record | dict(images_per_second=config.batch_size * (step - since) / (now - clock)))
                 clock, since = now, step
                 bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
             if log and (step % config.sample_every == 0 or last): log.samples(step, training.model, previews)
-            if log and (step % config.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", config.keep)
             bar.update()
             if on_step: on_step(step, record)
             if last: break
-    if log: log.close()
+    engine.wait_for_everyone()                                        # for the last checkpoint
     if training.step < steps: raise KeyboardInterrupt(f"stopped at step {training.step} of {steps}; its checkpoint is written: go on with --resume")
     return training.model.eval()

@@ -169,12 +169,54 @@ def test_a_run_keeps_its_settings_and_images(folders, tmp_path):
 
 def test_a_damaged_image_is_named_and_nothing_is_lost(folders, tmp_path):
     bad = tmp_path / "bad"
-    bad.mkdir()
-    for f in folders[0].iterdir(): (bad / f.name).write_bytes(f.read_bytes())
-    victim = bad / "00003.png"
-    victim.write_bytes(victim.read_bytes()[:2000])                     # its header is whole, its pixels are not
-    with pytest.raises(InputError) as stop: train(bad, folders[1], tmp_path / "r", replace(ONE, workers=1, steps=5), quiet=True)
+    shutil.copytree(folders[0], bad)
+    order = UnpairedCrops(bad, folders[1], 32, 32, "shorter", True, 0)
+    victim = Path(order[4]["x_file"])                                  # the previews show the other four
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:60] + b"\xff" * (len(whole) - 80) + whole[-20:])           # its header and its size are right, its pixels are not
+    config = replace(ONE, workers=1, load_size=32, checkpoint_every=9)
+    with pytest.raises(InputError) as stop: train(bad, folders[1], tmp_path / "r", config, quiet=True)      # read by a loader process
     assert str(victim) in str(stop.value) and "\n" not in str(stop.value)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000004"
+    victim.write_bytes(whole)
+    train(bad, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    train(bad, folders[1], tmp_path / "whole", config, quiet=True)
+    assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
+
+
+def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_path):
+    "SIGTERM to the whole group, as a scheduler sends it: it reaches the loader process too."
+    script = tmp_path / "go.py"
+    script.write_text(f"""
+import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+from dataclasses import replace
+from test_trainer import ONE
+from semst.runs import train
+try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(tmp_path / "r")!r}, replace(ONE, workers=1, steps=100_000, checkpoint_every=100_000), quiet=True)
+except KeyboardInterrupt as stopped: print(stopped)
+""")
+    job = subprocess.Popen([sys.executable, script], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while len(read_log(tmp_path / "r/log.jsonl")) < 3 and time.monotonic() < deadline: time.sleep(0.2)
+    os.killpg(job.pid, signal.SIGTERM)
+    said, complained = job.communicate(timeout=60)
+    assert job.returncode == 0 and "its checkpoint is written" in said, complained
+    assert last_checkpoint(tmp_path / "r")
+
+
+def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(folders, tmp_path, monkeypatch):
+    class Killed(BaseException): pass
+    def killed(draft, final):
+        if str(final).endswith("step_00000004"): raise Killed
+        return replaced(draft, final)
+    replaced = os.replace
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(Killed): run(folders, tmp_path / "r", ONE)
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path / "r").name == "step_00000002"
+    run(folders, tmp_path / "r", ONE, resume=True)
+    run(folders, tmp_path / "whole", ONE)
+    assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
 
 
 def test_alarm_rings_when_the_discriminator_has_won():
