@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'REPORTED', 'CITYSCAPES', 'T975', 'COLUMNS', 'Pair', 'Profile', 'config_for',
-           'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'class_names', 'sign', 'Sets',
-           'large_enough', 'Trial', 'downstream', 'best_within', 'lead', 'mean_interval', 'table', 'conclude']
+           'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets',
+           'large_enough', 'Bench', 'Trial', 'downstream', 'best_within', 'lead', 'mean_interval', 'table', 'conclude']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import json
@@ -118,8 +118,8 @@ def sign(folder: Path, mine: str):
 
 # %% ../nbs/12b_benchmark.ipynb #f36fc5a2
 @dataclass(frozen=True)
-class Sets:
-    "The pictures of one pair of domains with one seed: drawn, or found in folders."
+class Domains:
+    "One pair of domains with one seed: where its pictures come from, and what they allow."
     results: Path
     profile: str
     pair: str
@@ -157,6 +157,9 @@ class Sets:
         "Whether readers can be trained on translations and tested on the target (`downstream`)."
         return self.has_labels("trainA", "trainB", "testB")
 
+# %% ../nbs/12b_benchmark.ipynb #9d95235a
+class Sets(Domains):
+    "The pictures of the domains: drawn, or found in folders."
     def data(self) -> dict[str, Path]:
         "The sets' folders: training A and B, test A and B, the judge's labelled pictures (if any), and, of drawn scenes, the oracle of test A."
         p, n = PAIRS[self.pair], self.size
@@ -195,9 +198,8 @@ def large_enough(folder: Path, crop: int, load: int, enlarged: Path) -> Path:
     return enlarged
 
 # %% ../nbs/12b_benchmark.ipynb #ef05a47d
-@dataclass(frozen=True)
-class Trial(Sets):
-    "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
+class Bench(Sets):
+    "The judge of the domains, and the rows of scores that it gives; made or loaded."
     def judge(self) -> Segmenter:
         "A segmenter that has seen labelled target pictures only."
         path = self.folder / "judge.safetensors"
@@ -205,6 +207,27 @@ class Trial(Sets):
             save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), self.size.judge_steps, self.seed), path)
         return load_segmenter(path)
 
+    def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
+        "One row of scores for translations of test A."
+        if not self.judged: return dict(n=len(y), inversion=luminance_correlation(self.pictures("testA"), y).mean().item())
+        return evaluate(y, *self.labelled("testA"), None if self.data_root else self.pictures("oracle"), self.pictures("testB"), self.judge(), self.names)
+
+    def references(self) -> dict[str, dict]:
+        "The rows that every table has: the input itself, and the judge's ceiling, which is the oracle or, on real data, real target pictures."
+        path = self.folder / "references.json"
+        if not path.exists():
+            rows = {"copy of the input": self.rate(self.pictures("testA"))}
+            if self.data_root is None: rows["oracle"] = self.rate(self.pictures("oracle"))
+            else: rows["copy of the input"] |= realism(image_folder(self.data()["testA"]), image_folder(self.data()["testB"]))
+            if self.data_root and self.judged and self.has_labels("testB"):
+                y, labels = self.labelled("testB")
+                rows["target pictures"] = evaluate(y, y, labels, None, y, self.judge(), self.names)
+            write_json(path, rows)
+        return json.loads(path.read_text())
+
+# %% ../nbs/12b_benchmark.ipynb #4064f360
+class Trial(Bench):
+    "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
     def config(self, method: str) -> TrainConfig:
         "`config_for`; real pictures are squashed for the training as they are for the test."
         config = config_for(method, self.size, self.seed)
@@ -226,24 +249,6 @@ class Trial(Sets):
         model, files = load_model(run, "cuda" if torch.cuda.is_available() else "cpu"), self.files(name)
         n = 16 if model.config.crop <= 256 else 4
         return torch.cat([translate_all(model, stack(files[i:i + n], model.config.crop), self.size.size) for i in range(0, len(files), n)])
-
-    def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
-        "One row of scores for translations of test A."
-        if not self.judged: return dict(n=len(y), inversion=luminance_correlation(self.pictures("testA"), y).mean().item())
-        return evaluate(y, *self.labelled("testA"), None if self.data_root else self.pictures("oracle"), self.pictures("testB"), self.judge(), self.names)
-
-    def references(self) -> dict[str, dict]:
-        "The rows that every table has: the input itself, and the judge's ceiling, which is the oracle or, on real data, real target pictures."
-        path = self.folder / "references.json"
-        if not path.exists():
-            rows = {"copy of the input": self.rate(self.pictures("testA"))}
-            if self.data_root is None: rows["oracle"] = self.rate(self.pictures("oracle"))
-            else: rows["copy of the input"] |= realism(image_folder(self.data()["testA"]), image_folder(self.data()["testB"]))
-            if self.data_root and self.judged and self.has_labels("testB"):
-                y, labels = self.labelled("testB")
-                rows["target pictures"] = evaluate(y, y, labels, None, y, self.judge(), self.names)
-            write_json(path, rows)
-        return json.loads(path.read_text())
 
     def score(self, method: str) -> list[dict]:
         "The scores of every checkpoint, in order; the last one's translations lie in METHOD/translations."

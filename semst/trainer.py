@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'PRESETS', 'METHODS', 'check_ranges', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches', 'locations_for',
-           'mean_over_taps', 'average_gradients', 'new_critic', 'Training', 'ts_embeddings', 'content_losses',
-           'objective', 'train_step', 'Method', 'start_engine']
+           'mean_over_taps', 'average_gradients', 'new_critic', 'Players', 'Training', 'ts_embeddings',
+           'content_losses', 'objective', 'train_step', 'Method', 'start_engine']
 
 # %% ../nbs/08_trainer.ipynb #449ca7c2
 import math
@@ -175,8 +175,8 @@ def new_critic(config: TrainConfig) -> PatchGAN:
     return PatchGAN(*shape)
 
 # %% ../nbs/08_trainer.ipynb #9936f4c5
-class Training:
-    "What changes from step to step: the networks, their optimisers, and how far the run is."
+class Players:
+    "The networks, an optimiser for each player, and how far the run is."
     def __init__(self, config: TrainConfig, steps: int, accelerator: Accelerator):
         self.config, self.steps, self.accelerator, self.step = config, steps, accelerator, 0
         torch.manual_seed(config.seed)                                  # for the initial weights; nothing later draws from it
@@ -196,6 +196,9 @@ class Training:
         if len({p.shape for p in pictures}) > 1: return [score for p in pictures for score in self.scores(p, critic=critic)]
         with self.accelerator.autocast(): return self.networks[critic](torch.cat(pictures)).float().chunk(len(pictures))
 
+# %% ../nbs/08_trainer.ipynb #3b306a80
+class Training(Players):
+    "The players' moves."
     def turn(self, player: str):
         "Whose turn it is: its gradients are cleared, and only in the discriminators' own turn does the backward pass reach them."
         for name in ("discriminator", "other_discriminator"):
@@ -269,6 +272,7 @@ def objective(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     "The weighted sum of eq. 4. A term's weight is that of its first word (`hdce_local`: `hdce`); a term without a weight is only logged."
     return sum(weights.get(name.split("_")[0], 0.0) * term for name, term in terms.items())
 
+# %% ../nbs/08_trainer.ipynb #049d36a1
 def train_step(training: Training, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
     "The algorithm: forward, D step, G and F step. Returns everything worth logging."
     c, key, progress = training.config, (training.config.seed, training.step), training.step / training.steps

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from semst.data import InputError
 from semst.discriminator import PatchGAN
-from semst.generator import (BlurDown, BlurUp, Generator, InstanceNorm, ResidualBlock, down_block, init_weights, load_cut_weights,
+from semst.generator import (BlurDown, BlurUp, FewChannels, Generator, InstanceNorm, ResidualBlock, down_block, init_weights, load_cut_weights,
                              receptive_field, up_block)
 
 TAPS = (0, 4, 8, 12, 16)
@@ -106,6 +106,16 @@ def test_blurs_are_linear_with_right_gradients():
 # the generator's shape and parts
 
 def kinds(layers): return [type(layer).__name__ for layer in layers]
+
+
+@pytest.mark.parametrize("out, kernel", [(3, 7), (1, 3), (2, (1, 5))])
+def test_few_channels_is_a_convolution(out, kernel):
+    layer, x = FewChannels(8, out, kernel).double(), torch.randn(2, 8, 12, 15, dtype=torch.float64, requires_grad=True)
+    nn.init.normal_(layer.bias)
+    ours, plain = layer(x), F.conv2d(x, layer.weight, layer.bias)
+    assert_close(ours, plain)
+    up = torch.randn_like(plain)
+    for a, b in zip(*(torch.autograd.grad((y * up).sum(), [x, layer.weight, layer.bias]) for y in (ours, plain)), strict=True): assert_close(a, b)
 
 
 def test_layers_are_the_supplements():
