@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FREE', 'save_checkpoint', 'load_checkpoint', 'last_checkpoint', 'NonFiniteLoss', 'check_finite', 'CollapseAlarm',
-           'stop_politely', 'ignore_signals', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
+           'stop_politely', 'patient', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
            'read_run', 'prepare_run', 'train']
 
 # %% ../nbs/08a_runs.ipynb #c02ec0d3
@@ -16,6 +16,7 @@ import shutil
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
@@ -110,14 +111,17 @@ def stop_politely() -> Iterator[Callable[[], bool]]:
     finally:
         for s, handler in old.items(): signal.signal(s, handler)
 
-def ignore_signals(_worker: int):
-    "For loader processes: a terminal's Ctrl-C and a cluster's SIGTERM reach them too, and are the trainer's to answer."
-    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)
+def patient(_worker: int):
+    "For loader processes, which a signal to the whole group reaches, too: deaf to Ctrl-C, and half a minute late for SIGTERM, so that the step can end."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(30))
 
 def readable(loader: DataLoader) -> Iterator[dict]:
     "The loader's batches; a loader process's traceback about a bad image becomes its one line."
     try: yield from loader
-    except InputError as e: raise InputError(str(e).strip().splitlines()[-1].removeprefix("semst.data.InputError: ")) from None
+    except InputError as e:
+        traceback.clear_frames(e.__traceback__)           # they hold the loader's processes, which would live as long as the error does
+        raise InputError(str(e).strip().splitlines()[-1].removeprefix("semst.data.InputError: ")) from None
 
 # %% ../nbs/08a_runs.ipynb #fbd0a008
 def anyone(yes: bool, engine: Accelerator) -> bool:
@@ -241,7 +245,7 @@ def train(
     prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=engine.is_main_process)
     if resume and (done := last_checkpoint(run)): load_checkpoint(training, done)
     batches.start = training.step
-    loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=ignore_signals)
+    loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=patient)
     previews, alarm = [data[i] for i in range(4)], CollapseAlarm(config.gan)
     log = RunLog(run, training.step) if engine.is_main_process else None
     clock, since = time.perf_counter(), training.step

@@ -1,5 +1,6 @@
 "A run: what is saved, what stops it, that stopping costs nothing, and that processes agree."
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from test_trainer import ONE, TWO
 
 from semst.data import InputError, UnpairedCrops
 from semst.multiscale import SemST
-from semst.runs import CollapseAlarm, NonFiniteLoss, last_checkpoint, read_log, train
+from semst.runs import CollapseAlarm, NonFiniteLoss, last_checkpoint, patient, read_log, train
 from semst.scenes import write_scenes
 from semst.trainer import Training
 
@@ -202,6 +203,40 @@ except KeyboardInterrupt as stopped: print(stopped)
     said, complained = job.communicate(timeout=60)
     assert job.returncode == 0 and "its checkpoint is written" in said, complained
     assert last_checkpoint(tmp_path / "r")
+
+
+def test_an_error_that_is_kept_does_not_keep_the_loader_alive(folders, tmp_path):
+    "A loader process that outlived its run would be waited for at the end of the program, for ever."
+    bad = tmp_path / "bad"
+    shutil.copytree(folders[0], bad)
+    victim = Path(UnpairedCrops(bad, folders[1], 32, 32, "shorter", True, 0)[4]["x_file"])
+    victim.write_bytes(victim.read_bytes()[:60] + b"\xff" * 9000)
+    script = tmp_path / "go.py"
+    script.write_text(f"""
+import sys, time; sys.path.insert(0, {os.path.dirname(__file__)!r})
+from dataclasses import replace
+from multiprocessing import active_children
+from test_trainer import ONE
+from semst.runs import train
+try: train({str(bad)!r}, {str(folders[1])!r}, {str(tmp_path / "r")!r}, replace(ONE, workers=1, load_size=32), quiet=True)
+except Exception as e: kept = e
+print(type(kept).__name__, len(active_children()), flush=True)
+""")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.stdout.split() == ["InputError", "0"], done.stderr
+
+
+def test_a_loader_process_outlives_a_signal_but_not_for_ever():
+    loader = multiprocessing.get_context("fork").Process(target=lambda: (patient(0), time.sleep(100)))
+    before = signal.getsignal(signal.SIGTERM)
+    loader.start()
+    time.sleep(1)
+    os.kill(loader.pid, signal.SIGINT); os.kill(loader.pid, signal.SIGTERM)
+    loader.join(2)
+    assert loader.is_alive()
+    os.kill(loader.pid, signal.SIGALRM)                              # what comes half a minute later
+    loader.join(10)
+    assert loader.exitcode == -signal.SIGALRM and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(folders, tmp_path, monkeypatch):
