@@ -104,8 +104,9 @@ class Segmenter(nn.Module):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k h w"]: return self.head(self.penultimate(x))
 
     def features(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        "A picture as one vector: the penultimate features, averaged over the pixels."
-        return self.penultimate(x).mean((2, 3))
+        "A picture as one vector: of each penultimate channel the mean and the standard deviation over the pixels."
+        y = self.penultimate(x)
+        return torch.cat([y.mean((2, 3)), y.std((2, 3))], 1)
 
 # %% ../nbs/12_metrics.ipynb #5c92a805
 def jitter(x: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:

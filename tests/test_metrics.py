@@ -119,7 +119,7 @@ def test_readings_do_not_depend_on_the_batch_and_carry_no_gradient(reader):
     images, _ = stripes(40)
     assert torch.equal(segment(reader, images)[35:], segment(reader, images[35:]))
     features = pooled_features(reader, images)
-    assert features.shape == (40, 32) and not features.requires_grad
+    assert features.shape == (40, 64) and not features.requires_grad
     assert segment(reader, images).dtype == torch.uint8
 
 
@@ -200,6 +200,13 @@ def test_binomial_by_counting():
         for k in range(n + 1): assert binomial_p(k, n, 0.3) == pytest.approx(sum(c for c in chances if c <= chances[k] * (1 + 1e-9)))
     assert binomial_p(5, 10) == pytest.approx(1) and binomial_p(2, 9) == pytest.approx(binomial_p(7, 9)) and 0 < binomial_p(900, 1000) < 1e-100
     with pytest.raises(InputError): binomial_p(1, 2, p=1)
+
+
+def test_features_see_texture(reader):
+    flat = torch.zeros(4, 3, 32, 32)
+    striped = flat + 0.5 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(8)          # the same colour on average
+    apart = pooled_features(reader, striped) - pooled_features(reader, flat)
+    assert apart[:, 32:].norm() > 0.5 * apart[:, :32].norm() > 0                   # the spreads tell at least half as much as the means
 
 
 # --- distances
