@@ -1,6 +1,5 @@
-"The benchmark: parts made once, seeds that are repetitions, and a comparison that favours nobody."
+"The benchmark: parts made once, and seeds that are repetitions."
 import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,8 @@ from PIL import Image
 
 from semst import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import CITYSCAPES, COLUMNS, METHOD_NAMES, PROFILES, Trial, best_within, conclude, config_for, downstream, lead, mean_interval, table
+from semst.benchmark import CITYSCAPES, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, seeds_of
+from semst.comparison import conclude, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
 from semst.metrics import VOID, load_labelled
@@ -72,23 +72,8 @@ def test_methods_differ_in_their_objective_alone(method):
     if method == "semst-two-scales": assert replace(ours.model, scales=1, local_crop=base.model.local_crop) == base.model
 
 
-def test_comparison_at_equal_distance():
-    curve = lambda *points: [dict(pixel_accuracy=a, sfd_oracle=d) for a, d in points]
-    a, b = curve((0.9, 5), (0.8, 2)), curve((0.95, 6), (0.7, 2), (0.6, 1))
-    assert lead(a, b) == pytest.approx(0.1) and lead(b, a) == pytest.approx(-0.1)        # at 2, which both reached
-    assert lead(a, curve((0.99, 20))) == pytest.approx(0.9 - 0.99)                       # b never came near: compared out there
-    assert best_within(a, 1) == -math.inf
-
-
-def test_intervals_over_seeds():
-    mean, low, high = mean_interval([0.1, 0.2, 0.3, 0.4, 0.5])
-    assert mean == pytest.approx(0.3) and high - mean == pytest.approx(2.776 * 0.158114 / 5**0.5, rel=1e-4) and mean - low == pytest.approx(high - mean)
-    assert math.isnan(mean_interval([0.5])[1])
-
-
-def test_table_is_a_mean_over_seeds():
-    line = table({"x": [dict.fromkeys(COLUMNS, 1.0), dict.fromkeys(COLUMNS, 2.0)]}).splitlines()[-1]
-    assert line == "| x | " + " | ".join(["1.500"] * len(COLUMNS)) + " | 2 |"
+def test_seeds_of_a_profile():
+    assert [len(seeds_of("cpu", pair)) for pair in PAIRS] == [3, 3, 3, 5] and list(seeds_of("quick", "sim2photo")) == [0]
 
 
 def test_unknown_method():
@@ -123,8 +108,9 @@ def test_a_labelled_folder_is_judged_without_an_oracle(real):
     assert 0 < last["pixel_accuracy"] < 1 and last["sfd_target"] > 0 and "sfd_oracle" not in last and last["n"] == 4
     assert list(rows) == ["copy of the input", "target pictures"] and rows["target pictures"]["sfd_target"] == pytest.approx(0, abs=1e-6)
     assert real.translations("cut").shape == (4, 3, 32, 32) and downstream(real, "cut")["n"] == 4
-    leads, metrics, verdict = conclude(real, dict.fromkeys(METHOD_NAMES, real.score("cut")), rows)
-    assert set(leads.values()) == {0} and verdict == "smoke" and metrics["test pictures"] == 4
+    curves = dict.fromkeys(METHOD_NAMES, [real.score("cut")])
+    metrics, verdict = conclude([real], curves, [rows], leads_of(real, curves))
+    assert metrics["lead over cut, pixel accuracy"] == 0 and verdict == "smoke" and metrics["test pictures"] == 4
     assert "read right" in side_by_side(real, ("cut",), rows=2).axes[3].get_xlabel()
     assert "FID" not in table({"cut": [last]}) and "SFD oracle" not in table({"cut": [last]})
 
@@ -136,7 +122,8 @@ def test_without_labels_there_are_pictures_and_little_else(tmp_path, monkeypatch
     assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note"} and list(trial.references()) == ["copy of the input"]
     fig = side_by_side(trial, ("cut",), rows=2)
     assert "No labels" in fig.get_suptitle() and not any(ax.patches or ax.get_xlabel() for ax in fig.axes)
-    assert conclude(trial, dict.fromkeys(METHOD_NAMES, trial.score("cut")), trial.references())[2] == "smoke"
+    curves = dict.fromkeys(METHOD_NAMES, [trial.score("cut")])
+    assert leads_of(trial, curves) == {} and conclude([trial], curves, [trial.references()], {})[1] == "smoke"
 
 
 def test_fid_where_its_weights_are(tmp_path, monkeypatch):

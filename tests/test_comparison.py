@@ -1,0 +1,87 @@
+"Comparisons that favour nobody, intervals over seeds, and verdicts that a lucky seed cannot have."
+import csv
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from semst.baselines import BASELINES
+from semst.comparison import COLUMNS, best_within, conclude, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, write_csv
+from semst.data import InputError
+
+
+def test_comparison_at_equal_distance():
+    curve = lambda *points: [dict(pixel_accuracy=a, sfd_oracle=d) for a, d in points]
+    a, b = curve((0.9, 5), (0.8, 2)), curve((0.95, 6), (0.7, 2), (0.6, 1))
+    assert lead(a, b) == pytest.approx(0.1) and lead(b, a) == pytest.approx(-0.1)        # at 2, which both reached
+    assert lead(a, curve((0.99, 20))) == pytest.approx(0.9 - 0.99)                       # b never came near: compared out there
+    assert best_within(a, 1) == -math.inf
+
+
+def test_intervals_over_seeds():
+    mean, low, high = mean_interval([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert mean == pytest.approx(0.3) and high - mean == pytest.approx(2.776 * 0.158114 / 5**0.5, rel=1e-4) and mean - low == pytest.approx(high - mean)
+    assert math.isnan(mean_interval([0.5])[1])
+
+
+def test_table_is_a_mean_over_seeds():
+    line = table({"x": [dict.fromkeys(COLUMNS, 1.0), dict.fromkeys(COLUMNS, 2.0)]}).splitlines()[-1]
+    assert line == "| x | " + " | ".join(["1.500"] * len(COLUMNS)) + " | 2 |"
+
+
+TRIAL = SimpleNamespace(judged=True, data_root=None, yardstick="sfd_oracle", profile="cpu")
+
+def curves(ahead=0.1, seeds=5, wobble=0.01):
+    "One checkpoint a seed; SemST is ahead of all others by so much, which wobble from seed to seed."
+    def curve(accuracy): return [dict(step=1, n=8, sfd_oracle=1.0, pixel_accuracy=accuracy, class_accuracy=accuracy, miou=accuracy)]
+    return {"semst": [curve(0.5 + ahead)] * seeds} | {m: [curve(0.5 + wobble * (-1) ** s) for s in range(seeds)] for m in ("gan", *BASELINES)}
+
+
+def verdict(every, trial=TRIAL):
+    n = len(every["semst"])
+    return conclude([trial] * n, every, [{}] * n, leads_of(trial, every))
+
+
+@pytest.mark.parametrize("every, word", [
+    (curves(), "trend"), (curves(seeds=3), "trend"), (curves(seeds=2), "smoke"), (curves(seeds=1), "smoke"),
+    (curves(ahead=-0.1), "not reproduced"), (curves(ahead=0), "not reproduced"), (curves(wobble=0.2), "not reproduced")])      # the last: ahead by 0.1 on average
+def test_a_trend_needs_seeds_and_intervals(every, word):
+    assert verdict(every)[1] == word
+    assert verdict(every, SimpleNamespace(**vars(TRIAL) | dict(profile="smoke")))[1] == "smoke"
+
+
+def test_one_baseline_that_is_as_good_takes_the_trend_away():
+    every = curves()
+    for m in BASELINES: assert verdict(every | {m: every["semst"]})[1] == "not reproduced"
+    assert verdict(every | dict(gan=every["semst"]))[1] == "trend"                     # the plain GAN is none of the six
+
+
+def test_all_leads_and_bounds_are_in_the_manifest():
+    metrics = verdict(curves())[0]
+    for m in BASELINES:
+        low, mean, high = (metrics[f"lead over {m}, {end}"] for end in ("pixel accuracy, low", "pixel accuracy", "mIoU, high"))
+        assert low < mean < high and mean == pytest.approx(0.098)
+    assert metrics["seeds"] == 5 and metrics["test scenes"] == 8 and metrics["pixel accuracy of semst"] == pytest.approx(0.6)
+    assert not any(", low" in name for name in verdict(curves(seeds=1))[0])
+
+
+def test_scores_can_be_computed_again_from_the_file(tmp_path):
+    every = curves()
+    write_csv(tmp_path / "scores.csv", score_rows(every, [dict(oracle=dict(pixel_accuracy=0.9, flips=[[1]]))] * 5))
+    with open(tmp_path / "scores.csv", newline="") as f: rows = list(csv.DictReader(f))
+    again = [float(a["pixel_accuracy"]) - float(b["pixel_accuracy"]) for a in rows for b in rows if a["method"] == "semst" and b["method"] == "cut" and a["seed"] == b["seed"]]
+    assert mean_interval(again) == pytest.approx(tuple(leads_of(TRIAL, every)["cut"]["pixel accuracy"]))
+    assert len(rows) == 5 + 5 * len(every) and "flips" not in rows[0] and rows[0]["step"] == ""
+
+
+def test_leads_read_well():
+    assert lead_table(leads_of(TRIAL, curves(seeds=1))).splitlines()[2] == "| gan | +0.090 | +0.090 | +0.090 |"
+    assert lead_table(leads_of(TRIAL, curves())).splitlines()[2].count("(*)") == 3
+    assert "Nothing to compare" in lead_table({})
+
+
+def test_seeds_that_a_profile_does_not_have(tmp_path):
+    trials, shown = repetitions(tmp_path, "cpu", "sim2photo", 4)
+    assert len(trials) == 5 and shown.seed == 4
+    with pytest.raises(InputError, match="seed 5: the profile cpu has the seeds 0 to 4"): repetitions(tmp_path, "cpu", "sim2photo", 5)
+    with pytest.raises(InputError, match="unknown profile"): repetitions(tmp_path, "fast", "sim2photo")
