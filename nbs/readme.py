@@ -20,19 +20,31 @@ def status() -> str:
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
 
-def leads() -> str:
-    "SemST against each method at equal distance to the oracle, from figure 5's manifests over several seeds."
-    parts = []
-    for path in sorted(RESULTS.glob("*/fig5_domain_adaptation/manifest.json")):
-        m, scores = json.loads(path.read_text(encoding="utf-8")), ("pixel accuracy", "class accuracy", "mIoU")
-        if "lead over gan, mIoU, low" not in m["metrics"]: continue
-        rows = [f"SemST's lead, profile {path.parts[-3]}, {m['metrics']['seeds']} seeds, mean and 95 % interval:", "",
-                "| SemST against | " + " | ".join(scores) + " |", "|---|---|---|---|"]
-        for name in dict.fromkeys(k.split(",")[0][len("lead over "):] for k in m["metrics"] if k.startswith("lead over ")):
-            cells = [[m["metrics"][f"lead over {name}, {score}{end}"] for end in ("", ", low", ", high")] for score in scores]
-            rows.append(f"| {name} | " + " | ".join(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" + (" (*)" if low > 0 or high < 0 else "") for mean, low, high in cells) + " |")
-        parts.append("\n".join(rows + ["", "(*) the interval excludes zero; the others decide nothing."]))
-    return "\n\n".join(parts)
+COLUMNS = {   # title -> figure, and the name of its lead
+    "figure 5: pixel accuracy": ("fig5_domain_adaptation", "lead over {}, pixel accuracy"), "class accuracy": ("fig5_domain_adaptation", "lead over {}, class accuracy"),
+    "mIoU": ("fig5_domain_adaptation", "lead over {}, mIoU"), "mIoU of a reader": ("fig5_domain_adaptation", "lead over the reader of {}, mIoU"),
+    "figure 2: pixel accuracy": ("fig2_parsing2image", "lead over {}, pixel accuracy"), "figure 3: pixel accuracy": ("fig3_summer2winter", "lead over {}, pixel accuracy"),
+    "figure 4: pixel accuracy": ("fig4_horse2zebra", "lead over {}, pixel accuracy")}
+
+
+def leads(profile: str = "cpu") -> str:
+    "SemST against each method, from the manifests over several seeds; a column for each measurement that is kept."
+    kept = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["metrics"] for path in sorted(RESULTS.glob(f"{profile}/*/manifest.json"))}
+    kept = {figure: m for figure, m in kept.items() if any(name.endswith(", low") for name in m)}
+    if "fig5_domain_adaptation" not in kept: return "No comparison over several seeds is kept yet."
+    columns = {title: (kept[figure], lead) for title, (figure, lead) in COLUMNS.items() if figure in kept}
+    methods = dict.fromkeys(name.split(",")[0][len("lead over "):] for name in kept["fig5_domain_adaptation"] if name.startswith("lead over ") and " the reader of " not in name)
+
+    def cell(metrics, lead):
+        if f"{lead}, low" not in metrics: return ""
+        mean, low, high = (metrics[f"{lead}{end}"] for end in ("", ", low", ", high"))
+        return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" + " (*)" * (low > 0 or high < 0)
+
+    cells = {name: [cell(metrics, lead.format(name)) for metrics, lead in columns.values()] for name in (*methods, "source")}
+    rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
+    seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
+    return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}) and 95 % interval:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
+                      *rows, "", "(*) the interval excludes zero; the others decide nothing."])
 
 
 def readme(notebook: Path) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Downsample', 'Upsample', 'InstanceNorm', 'BlurDown', 'BlurUp', 'ResidualBlock', 'down_block', 'up_block',
-           'init_weights', 'layers_down', 'FewChannels', 'layers_up', 'Generator', 'receptive_field', 'first_few',
+           'init_weights', 'layers_down', 'layers_up', 'Generator', 'receptive_field', 'first_few',
            'weight_differences', 'load_cut_weights']
 
 # %% ../nbs/01_generator.ipynb #f7729ef0
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .convolution import FewChannels, ManyChannels
 from .data import InputError
 
 # %% ../nbs/01_generator.ipynb #99ba2706
@@ -49,8 +50,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), InstanceNorm(), nn.ReLU(),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), InstanceNorm())
+            nn.ReflectionPad2d(1), ManyChannels(channels, channels, 3), InstanceNorm(), nn.ReLU(),
+            nn.ReflectionPad2d(1), ManyChannels(channels, channels, 3), InstanceNorm())
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]: return x + self.conv_block(x)
 
@@ -60,13 +61,13 @@ Upsample = Literal["deconv", "blur"]
 
 def down_block(c_in: int, c_out: int, how: Downsample) -> list[nn.Module]:
     "Halve the size: a 3x3 convolution, norm and ReLU, by blur pooling (default) or by the convolution's own stride."
-    if how == "blur": return [nn.Conv2d(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU(), BlurDown()]
+    if how == "blur": return [ManyChannels(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU(), BlurDown()]
     if how == "stride": return [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown downsample {how!r}: blur or stride")
 
 def up_block(c_in: int, c_out: int, how: Upsample) -> list[nn.Module]:
     "Double the size: a strided deconvolution (default, as the supplement says) or blur upsampling and a 3x3 convolution."
-    if how == "blur": return [BlurUp(), nn.Conv2d(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU()]
+    if how == "blur": return [BlurUp(), ManyChannels(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU()]
     if how == "deconv": return [nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown upsample {how!r}: deconv or blur")
 
@@ -85,15 +86,6 @@ def layers_down(ngf: int, blocks: int, downsample: Downsample) -> list[nn.Module
     return [nn.ReflectionPad2d(3), nn.Conv2d(3, ngf, 7), InstanceNorm(), nn.ReLU(),
             *down_block(ngf, 2 * ngf, downsample), *down_block(2 * ngf, 4 * ngf, downsample),
             *(ResidualBlock(4 * ngf) for _ in range(blocks))]
-
-class FewChannels(nn.Conv2d):
-    "A convolution to few channels, which CPUs do badly: every column of the kernel for itself, all in one call, then a sum of shifted maps."
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
-        if x.device.type != "cpu": return super().forward(x)
-        k = self.kernel_size[1]
-        width = x.shape[-1] - k + 1
-        columns = F.conv2d(x, self.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None]).unflatten(1, (k, -1))
-        return sum(columns[:, i, ..., i:i + width] for i in range(k)) + self.bias[:, None, None]
 
 def layers_up(ngf: int, upsample: Upsample) -> list[nn.Module]:
     "Two upsampling blocks, c7s1-3 and tanh: back to a picture in [-1, 1] (supplement 2.1.1; the tanh is CUT's)."

@@ -116,6 +116,20 @@ def test_the_local_branch_is_judged_on_its_own():
         assert bool(gradient > 0) == reaches
 
 
+def test_the_attention_moves_at_its_own_rate():
+    "Adam's first step has the size of the learning rate, so the largest move of any weight tells the rate."
+    for share in (0.1, 1.0):
+        t, x, y = training(replace(TWO, attention_lr=share, lr=1e-3))
+        before = {name: p.detach().clone() for name, p in t.model.named_parameters()}
+        record = train_step(t, x, y)
+        moved = {name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()}
+        assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=1e-2)
+        assert max(v for name, v in moved.items() if name.startswith("branches.")) == pytest.approx(1e-3, rel=1e-2)
+        assert 0 < record["scale_map"] < 1
+    t, x, y = training(ONE)
+    assert "scale_map" not in train_step(t, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
+
+
 @pytest.mark.parametrize("change, words", [
     (dict(tau=float("inf")), "tau inf must be finite and above 0"), (dict(detail=2.0), "detail 2.0 must be between 0 and 1"), (dict(lambda_ts=-1.0), "lambda_ts -1.0 must be finite and not negative"),
     (dict(gamma_start=0.0), "gamma_start 0.0"), (dict(gamma_late=float("nan")), "gamma_late nan"), (dict(patches=1), "patches 1 must be at least 2"), (dict(beta1=1.0), "beta1 1.0 must be at least 0 and below 1"),
