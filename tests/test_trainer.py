@@ -123,8 +123,8 @@ def test_the_attention_moves_at_its_own_rate():
         before = {name: p.detach().clone() for name, p in t.model.named_parameters()}
         record = train_step(t, x, y)
         moved = {name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()}
-        assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=1e-2)
-        assert max(v for name, v in moved.items() if name.startswith("branches.")) == pytest.approx(1e-3, rel=1e-2)
+        assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=0.05)
+        assert max(v for name, v in moved.items() if name.startswith("branches.")) == pytest.approx(1e-3, rel=0.05)
         assert 0 < record["scale_map"] < 1
     t, x, y = training(ONE)
     assert "scale_map" not in train_step(t, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
