@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -178,6 +179,7 @@ def parse(argv: list[str]) -> Command:
 def main(argv: list[str] | None = None) -> int:
     "The `semst` command; returns its exit code: 0, 2 for a mistake in what was given, 1 for a run that failed, 130 if it was stopped."
     argv = sys.argv[1:] if argv is None else list(argv)
+    warnings.formatwarning = lambda message, *_, **__: f"semst: {message}\n"          # one line, without a place in our code
     try:
         if argv == ["--version"]: print(f"semst {__version__}")
         else: parse(argv)()

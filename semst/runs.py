@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
@@ -138,6 +139,7 @@ def together(batches: Iterator[dict], training: Training, run: Path) -> Iterator
         if anyone(error is not None, engine):
             if training.step and engine.is_main_process: save_checkpoint(training, run / "checkpoints", training.config.keep)
             engine.wait_for_everyone()                                # a launcher kills all when one ends
+            if error and training.step: error = InputError(f"{error}; put a good copy in its place and go on with --resume")
             raise error or InputError("another process could not load its images; its message says which")
         if batch is None: return
         yield batch
@@ -189,9 +191,10 @@ class RunLog:
         if self.board: self.board.close()
 
 # %% ../nbs/08a_runs.ipynb #05d61af9
-def fingerprint(files: list[Path]) -> str:
-    "A digest of names and sizes: notices added, removed and most changed files, not an edit that keeps the size."
-    return hashlib.sha256("\n".join(f"{f.name} {f.stat().st_size}" for f in files).encode()).hexdigest()[:16]
+def fingerprint(files: list[Path]) -> dict:
+    "How many images there are, a digest of their names, and of their sizes in bytes for each sixteenth of them: an edit that keeps the size is not noticed."
+    digest = lambda values: hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
+    return dict(images=len(files), names=digest(f.name for f in files), sizes=[digest(f.stat().st_size for f in files[i::16]) for i in range(min(16, len(files)))])
 
 def read_run(run: Path) -> dict:
     "What RUN/config.json says: folders, data, steps and settings."
@@ -209,7 +212,7 @@ def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data
     for folder in (source.resolve(), target.resolve()):
         if folder in (run.resolve(), *run.resolve().parents): raise InputError(f"{run} lies inside {folder}: its samples would become training images; choose another folder")
     about = dict(source=str(source.absolute()), target=str(target.absolute()), steps=steps, config=asdict(config),
-                 data={domain: dict(images=len(files), digest=fingerprint(files)) for domain, files in data.files.items()})
+                 data={domain: fingerprint(files) for domain, files in data.files.items()})
     if not resume:
         if last_checkpoint(run): raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
         if write:
@@ -222,7 +225,14 @@ def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data
         if old["config"][key] != new["config"][key]:
             raise InputError(f"{run} began with {key} = {old['config'][key]}, not {new['config'][key]}: a resumed run keeps its settings")
     for domain in new["data"]:
-        if old["data"][domain] != new["data"][domain]: raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with")
+        was, now = old["data"][domain], new["data"][domain]
+        changed = sum(a != b for a, b in zip(was.get("sizes", ()), now["sizes"]))
+        if (was["images"], was.get("names")) != (now["images"], now["names"]) or 2 * changed > len(now["sizes"]):
+            raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with ({was['images']} then, {now['images']} now): "
+                             "a resumed run keeps its images; a damaged one is replaced by a good copy under its name")
+        if changed: warnings.warn(f"{about[domain]}: some {domain} images have other sizes in bytes than when {run} began; going on with them as they are", stacklevel=2)
+
+
 
 # %% ../nbs/08a_runs.ipynb #8c9e3ad3
 def train(

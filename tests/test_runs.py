@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from test_trainer import ONE, TWO
 
@@ -177,12 +178,27 @@ def test_a_damaged_image_is_named_and_nothing_is_lost(folders, tmp_path):
     victim.write_bytes(whole[:60] + b"\xff" * (len(whole) - 80) + whole[-20:])           # its header and its size are right, its pixels are not
     config = replace(ONE, workers=1, load_size=32, checkpoint_every=4)          # what is saved on the way out lies there already
     with pytest.raises(InputError) as stop: train(bad, folders[1], tmp_path / "r", config, quiet=True)      # read by a loader process
-    assert str(victim) in str(stop.value) and "\n" not in str(stop.value)
+    assert str(victim) in str(stop.value) and str(stop.value).endswith("put a good copy in its place and go on with --resume") and "\n" not in str(stop.value)
     assert last_checkpoint(tmp_path / "r").name == "step_00000004"
     victim.write_bytes(whole)
     train(bad, folders[1], tmp_path / "r", config, resume=True, quiet=True)
     train(bad, folders[1], tmp_path / "whole", config, quiet=True)
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
+
+
+def test_a_good_copy_of_other_size_may_take_the_place_of_a_damaged_image(folders, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(folders[0], images)
+    config = replace(ONE, steps=2, checkpoint_every=1)
+    def stop_after_one(step, record):
+        if step == 1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        train(images, folders[1], tmp_path / "r", config, on_step=stop_after_one, quiet=True)
+    victim = sorted(images.iterdir())[0]
+    Image.open(victim).rotate(90).save(victim, compress_level=0)
+    with pytest.warns(UserWarning, match=f"{images}: some source images have other sizes in bytes"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    victim.unlink()
+    with pytest.raises(InputError, match=r"source images are not those that .* began with \(\d+ then, \d+ now\)"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
 
 
 def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_path):
