@@ -50,8 +50,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), ManyChannels(channels, channels, 3), InstanceNorm(), nn.ReLU(),
-            nn.ReflectionPad2d(1), ManyChannels(channels, channels, 3), InstanceNorm())
+            nn.ReflectionPad2d(1), ManyChannels(channels, channels), InstanceNorm(), nn.ReLU(),
+            nn.ReflectionPad2d(1), ManyChannels(channels, channels), InstanceNorm())
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]: return x + self.conv_block(x)
 
@@ -61,13 +61,13 @@ Upsample = Literal["deconv", "blur"]
 
 def down_block(c_in: int, c_out: int, how: Downsample) -> list[nn.Module]:
     "Halve the size: a 3x3 convolution, norm and ReLU, by blur pooling (default) or by the convolution's own stride."
-    if how == "blur": return [ManyChannels(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU(), BlurDown()]
+    if how == "blur": return [ManyChannels(c_in, c_out, padding=1), InstanceNorm(), nn.ReLU(), BlurDown()]
     if how == "stride": return [nn.Conv2d(c_in, c_out, 3, stride=2, padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown downsample {how!r}: blur or stride")
 
 def up_block(c_in: int, c_out: int, how: Upsample) -> list[nn.Module]:
     "Double the size: a strided deconvolution (default, as the supplement says) or blur upsampling and a 3x3 convolution."
-    if how == "blur": return [BlurUp(), ManyChannels(c_in, c_out, 3, padding=1), InstanceNorm(), nn.ReLU()]
+    if how == "blur": return [BlurUp(), ManyChannels(c_in, c_out, padding=1), InstanceNorm(), nn.ReLU()]
     if how == "deconv": return [nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1), InstanceNorm(), nn.ReLU()]
     raise ValueError(f"unknown upsample {how!r}: deconv or blur")
 

@@ -42,7 +42,7 @@ def git_revision(folder: str | Path = ".") -> str:
     except (OSError, subprocess.CalledProcessError): return "unknown"
 
 # %% ../nbs/10_manifest.ipynb #536c27f0
-Verdict = Literal["reproduced", "trend", "not reproduced", "smoke"]
+Verdict = Literal["reproduced", "trend", "undecided", "not reproduced", "smoke"]
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "accelerate", "safetensors", "einops")
 
 def device_name() -> str:

@@ -192,9 +192,9 @@ class RunLog:
 
 # %% ../nbs/08a_runs.ipynb #05d61af9
 def fingerprint(files: list[Path]) -> dict:
-    "How many images there are, a digest of their names, and of their sizes in bytes for each sixteenth of them: an edit that keeps the size is not noticed."
+    "How many images there are, a digest of their names, and four hex digits for the size of each (of more than 1024, for every 1024th together): an edit that keeps the size is not noticed."
     digest = lambda values: hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
-    return dict(images=len(files), names=digest(f.name for f in files), sizes=[digest(f.stat().st_size for f in files[i::16]) for i in range(min(16, len(files)))])
+    return dict(images=len(files), names=digest(f.name for f in files), sizes=" ".join(digest(f.stat().st_size for f in files[i::1024])[:4] for i in range(min(1024, len(files)))))
 
 def read_run(run: Path) -> dict:
     "What RUN/config.json says: folders, data, steps and settings."
@@ -225,12 +225,14 @@ def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data
         if old["config"][key] != new["config"][key]:
             raise InputError(f"{run} began with {key} = {old['config'][key]}, not {new['config'][key]}: a resumed run keeps its settings")
     for domain in new["data"]:
-        was, now = old["data"][domain], new["data"][domain]
-        changed = sum(a != b for a, b in zip(was.get("sizes", ()), now["sizes"]))
-        if (was["images"], was.get("names")) != (now["images"], now["names"]) or 2 * changed > len(now["sizes"]):
-            raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with ({was['images']} then, {now['images']} now): "
-                             "a resumed run keeps its images; a damaged one is replaced by a good copy under its name")
-        if changed: warnings.warn(f"{about[domain]}: some {domain} images have other sizes in bytes than when {run} began; going on with them as they are", stacklevel=2)
+        now = new["data"][domain]
+        was = now | old["data"][domain]                               # a run from before these digests has fewer of them
+        changed = [a != b for a, b in zip(was["sizes"].split(), now["sizes"].split())]
+        if (was["images"], was["names"]) != (now["images"], now["names"]):
+            raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with (others by name; {was['images']} then, {now['images']} now): a resumed run keeps its images")
+        if 2 * sum(changed) > len(changed): raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with: their names agree, but most sizes do not")
+        if any(changed): warnings.warn(f"{about[domain]}: some {domain} images have other sizes in bytes than when {run} began; going on with them as they are", stacklevel=2)
+
 
 
 
@@ -257,6 +259,7 @@ def train(
     batches.start = training.step
     loader = DataLoader(data, batch_sampler=batches, num_workers=config.workers, worker_init_fn=patient)
     previews, alarm = [data[i] for i in range(4)], CollapseAlarm(config.gan)
+    critics = sum(name.endswith("discriminator") for name in training.networks)
     log = RunLog(run, training.step) if engine.is_main_process else None
     clock, since = time.perf_counter(), training.step
 
@@ -267,7 +270,7 @@ def train(
             step = training.step
             last = anyone(asked_to_stop(), engine) or step == steps
             if log and (step % config.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", config.keep)
-            if alarm(record["d_loss"]) and step % 100 == 0 and not bar.disable: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
+            if alarm(record["d_loss"] / critics) and step % 100 == 0 and not bar.disable: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
             if log and (step % config.log_every == 0 or last):
                 now = time.perf_counter()
                 log.scalars(step, record | dict(images_per_second=config.batch_size * (step - since) / (now - clock)))

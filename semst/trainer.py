@@ -35,7 +35,7 @@ RANGES = {   # what the values must be -> of which settings
     "at least 1": ("batch_size steps epochs load_size ndf centres log_every sample_every checkpoint_every keep", lambda v: v >= 1),
     "at least 2": ("patches", lambda v: v >= 2),
     "at least 0": ("workers", lambda v: v >= 0),
-    "finite and above 0": ("lr attention_lr tau gamma_start gamma_end gamma_late bandwidth ridge", lambda v: 0 < v < math.inf),
+    "finite and above 0": ("lr attention_lr_factor tau gamma_start gamma_end gamma_late bandwidth ridge", lambda v: 0 < v < math.inf),
     "finite and not negative": ("texture_weight structure_weight lambda_gan lambda_hdce lambda_ts lambda_identity lambda_nce lambda_relation lambda_scc "
                                 "lambda_cycle lambda_geometry", lambda v: 0 <= v < math.inf),
     "between 0 and 1": ("detail ts_warmup ts_momentum", lambda v: 0 <= v <= 1),
@@ -65,7 +65,7 @@ class TrainConfig:
     lr: float = 2e-4                        # learning rate: constant for half of the steps, then linear to zero
     beta1: float = 0.5                      # Adam's decay of the first moment
     beta2: float = 0.999                    # Adam's decay of the second moment
-    attention_lr: float = 0.1               # the scale attention's share of lr: it must not follow every whim of the discriminator
+    attention_lr_factor: float = 0.1        # times lr: the scale attention's rate, which must not follow every whim of the discriminator
     ndf: int = 64                           # channels after the discriminator's first convolution
     d_strides: tuple[int, ...] = (2, 2, 2, 1)   # of the discriminator; 2 2 2 1 sees 70x70 pixels
     d_downsample: Downsample = "stride"     # how the discriminator halves
@@ -187,10 +187,10 @@ class Players:
         self.optimizers = {player: torch.optim.Adam(self.groups(names), lr=config.lr, betas=(config.beta1, config.beta2), fused=True) for player, names in players.items()}
 
     def groups(self, names: list[str]) -> list[dict]:
-        "A player's weights with their shares of the learning rate: `attention_lr` for the scale attention, 1 for all others."
+        "A player's weights with their shares of the learning rate: `attention_lr_factor` for the scale attention, 1 for all others."
         slow = {id(p) for p in self.model.attention.parameters()} if self.config.model.scales == 2 else set()
         every = [p for name in names if name in self.networks for p in self.networks[name].parameters()]
-        parts = (1.0, [p for p in every if id(p) not in slow]), (self.config.attention_lr, [p for p in every if id(p) in slow])
+        parts = (1.0, [p for p in every if id(p) not in slow]), (self.config.attention_lr_factor, [p for p in every if id(p) in slow])
         return [dict(params=part, share=share) for share, part in parts if part]
 
     def partners(self) -> dict[str, nn.Module]:

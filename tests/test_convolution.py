@@ -37,19 +37,29 @@ def test_any_memory_layout(layout):
     for ours, plain in zip(*((torch.autograd.grad(f(x, weight), x, up)) for f in (Winograd.apply, F.conv2d)), strict=True): assert_close(ours, plain)
 
 
-def test_gradients_that_nobody_wants_are_not_computed():
-    x, weight = torch.randn(1, 2, 6, 6), torch.randn(2, 2, 3, 3)
-    Winograd.apply(x.requires_grad_(), weight).sum().backward()
-    assert x.grad is not None and weight.grad is None
-    x.grad = None
-    Winograd.apply(x.detach(), weight.requires_grad_()).sum().backward()
-    assert x.grad is None and weight.grad is not None
+@pytest.mark.parametrize("wanted", ["x", "weight"])
+def test_gradients_that_nobody_wants_are_not_computed(wanted, monkeypatch):
+    x, weight, calls = torch.randn(1, 2, 6, 6, requires_grad=wanted == "x"), torch.randn(2, 2, 3, 3, requires_grad=wanted == "weight"), []
+    y = Winograd.apply(x, weight).sum()
+    monkeypatch.setattr(torch, "bmm", lambda a, b, bmm=torch.bmm: calls.append(1) or bmm(a, b))
+    y.backward()
+    assert len(calls) == 1 and (x.grad is None) == (weight.grad is not None)
+
+
+def test_sides_that_do_not_fit_are_an_error():
+    with pytest.raises(ValueError, match=r"sides \(9, 8\)"): Winograd.apply(torch.zeros(1, 1, 9, 8), torch.zeros(1, 1, 3, 3))
+
+
+def test_layers_take_nothing_that_they_would_ignore():
+    for arguments in (dict(stride=2), dict(dilation=2), dict(bias=False), dict(padding_mode="reflect")):
+        with pytest.raises(TypeError): ManyChannels(4, 4, **arguments)
+        with pytest.raises(TypeError): FewChannels(4, 4, 3, **arguments)
 
 
 @pytest.mark.parametrize("padding", [0, 1])
 def test_the_layer_at_full_width_in_float32(padding, monkeypatch):
     "At the size of the residual blocks: the layer takes the algorithm, and agrees with nn.Conv2d."
-    layer = ManyChannels(256, 256, 3, padding=padding)
+    layer = ManyChannels(256, 256, padding)
     nn.init.normal_(layer.bias)
     x, called = torch.randn(1, 256, 34 - 2 * padding, 34 - 2 * padding).relu().requires_grad_(), []
     monkeypatch.setattr(Winograd, "apply", lambda *a, apply=Winograd.apply: called.append(1) or apply(*a))
@@ -62,14 +72,15 @@ def test_the_layer_at_full_width_in_float32(padding, monkeypatch):
 @pytest.mark.parametrize("c, h, w, why", [(256, 33, 34, "a side that is no multiple of 4"), (256, 18, 18, "too few pixels"), (64, 66, 66, "too few channels")])
 def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, monkeypatch):
     monkeypatch.setattr(Winograd, "apply", lambda *a: pytest.fail(f"taken in spite of {why}"))
-    layer, x = ManyChannels(c, c, 3), torch.randn(1, c, h, w)
+    layer, x = ManyChannels(c, c), torch.randn(1, c, h, w)
     assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
 
 
 def test_mixed_precision_and_shapes_alone_are_left_to_the_library():
-    layer, x = ManyChannels(256, 256, 3), torch.randn(1, 256, 34, 34)
-    assert layer.pays(x) and not layer.pays(x.bfloat16()) and not layer.pays(x.to("meta"))
-    with torch.autocast("cpu", dtype=torch.bfloat16): assert layer(x).dtype == torch.bfloat16
+    layer, x = ManyChannels(256, 256), torch.randn(1, 256, 34, 34)
+    assert layer.pays(x) and not layer.pays(x.to("meta"))
+    for half in (torch.bfloat16, torch.float16): assert not layer.to(half).pays(x.to(half)) and not layer.float().pays(x.to(half))
+    with torch.autocast("cpu", dtype=torch.bfloat16): assert layer(x).dtype == FewChannels(256, 3, 7)(x).dtype == torch.bfloat16
 
 
 def test_a_block_at_full_width_learns_the_same_way():
@@ -81,6 +92,7 @@ def test_a_block_at_full_width_learns_the_same_way():
         block(x).square().mean().backward()
         return [p.grad.clone() for p in block.parameters()]
     ours = step()
+    assert all(layer.pays(torch.zeros(1, 256, 34, 34, dtype=torch.float64)) for layer in block.modules() if isinstance(layer, ManyChannels))
     for layer in block.modules():
         if isinstance(layer, ManyChannels): layer.pays = lambda x: False
     for a, b in zip(ours, step(), strict=True): assert_close(a, b, rtol=1e-9, atol=1e-15)

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
+from semst.baselines import BASELINES
 from semst.benchmark import METHOD_NAMES, PAIRS
 from semst.scenes import scene
 
@@ -56,6 +57,15 @@ def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
     assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB"}) and m["data"]["trainA"]["images"] == 4
     assert m["metrics"]["luminance correlation of the input"] == pytest.approx(1) and not any("accuracy" in k for k in m["metrics"])
     assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
+
+
+@pytest.mark.parametrize("shares, verdict", [((30,) * 6, "trend"), ((30, 30, 30, 30, 30, 16), "undecided"), ((30, 30, 30, 30, 30, 5), "not reproduced"), ((30,) * 5, None)])
+def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
+    lines = ["set,method,rater,prefers_semst"] + [f"{i},{m},{r},{int(r < n)}" for i, (m, n) in enumerate(zip(BASELINES, shares)) for r in range(30)]
+    (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
+    code = runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")])
+    if verdict is None: assert code == 1 and "no votes on scc" in capsys.readouterr().err
+    else: assert json.loads((tmp_path / "results/quick/fig1_user_study/manifest.json").read_text())["verdict"] == verdict
 
 
 def test_the_workflow_on_folders(tmp_path):

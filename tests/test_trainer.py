@@ -119,13 +119,16 @@ def test_the_local_branch_is_judged_on_its_own():
 def test_the_attention_moves_at_its_own_rate():
     "Adam's first step has the size of the learning rate, so the largest move of any weight tells the rate."
     for share in (0.1, 1.0):
-        t, x, y = training(replace(TWO, attention_lr=share, lr=1e-3))
+        t, x, y = training(replace(TWO, attention_lr_factor=share, lr=1e-3))
         before = {name: p.detach().clone() for name, p in t.model.named_parameters()}
         record = train_step(t, x, y)
         moved = {name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()}
         assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=0.05)
         assert max(v for name, v in moved.items() if name.startswith("branches.")) == pytest.approx(1e-3, rel=0.05)
         assert 0 < record["scale_map"] < 1
+    t, x, y = training(TWO)
+    t.model.attention.forward = lambda feats, size: torch.full((len(feats), 1, *size), 0.75)
+    assert train_step(t, x, y)["scale_map"] == pytest.approx(0.75)                    # inside the local box, not over the whole crop
     t, x, y = training(ONE)
     assert "scale_map" not in train_step(t, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
 

@@ -226,7 +226,7 @@ class Reference:
     def __call__(self, x, y) -> dict[str, float]:
         c, D, key = self.config, self.nets["discriminator"], (self.config.seed, self.step)
         progress = self.step / self.steps
-        for name, optimizer in self.optimizers.items(): optimizer.param_groups[0]["lr"] = lr_at(progress, c.lr) * (c.attention_lr if name == "semst.attention" else 1)
+        for name, optimizer in self.optimizers.items(): optimizer.param_groups[0]["lr"] = lr_at(progress, c.lr) * (c.attention_lr_factor if name == "semst.attention" else 1)
         fused, views, same = self.paint(x, y)
         judged = [(1 - c.detail, fused), (c.detail, views["local"][1])] if "local" in views else [(1.0, fused)]
 
