@@ -47,11 +47,21 @@ def leads(profile: str = "cpu") -> str:
                       *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three has such a mark by chance."])
 
 
+def ends(profile: str = "cpu") -> str:
+    "Where each method of figure 5 stood at its last checkpoint, from the manifest."
+    path = RESULTS / profile / "fig5_domain_adaptation/manifest.json"
+    m = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.exists() else {}
+    names = [name[len("distance to the oracle of "):] for name in m if name.startswith("distance to the oracle of ")]
+    rows = ["| at the last checkpoint, mean of the seeds | distance to the oracle | pixels read right |", "|---|---:|---:|"]
+    rows += [f"| {name} | {m[f'distance to the oracle of {name}']:.2f} | {100 * m[f'pixel accuracy of {name}']:.0f} % |" for name in sorted(names, key=lambda n: m[f"distance to the oracle of {n}"])]
+    return "\n".join(rows) if names else "Nothing is kept yet."
+
+
 def readme(notebook: Path) -> str:
     parts = ["<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"]
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()))
+        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()).replace("<!-- ends -->", ends()))
         else:
             parts.append(f"```python\n{source}\n```")
             parts += ["```\n" + "".join(o["data"]["text/plain"]) + "\n```" for o in cell["outputs"] if o["output_type"] == "execute_result"]

@@ -115,7 +115,7 @@ def conclude(trials: list[Trial], curves: dict[str, list[list[dict]]], reference
                 for end, value in zip(("", ", low", ", high"), v[:3] if v.seeds > 1 else v[:1])}
     named = {"copy of the input": "the input", "oracle": "the oracle (ceiling)", "target pictures": "target pictures (ceiling)"}
     rows = {named.get(r, r): [every[r] for every in references] for r in references[0]} | {m: [curve[-1] for curve in every] for m, every in curves.items()}
-    wanted = dict(pixel_accuracy="pixel accuracy") | (dict(fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
+    wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
     metrics |= {f"{name} of {m}": statistics.fmean(e[key] for e in entries) for key, name in wanted.items() for m, entries in rows.items() if all(key in e for e in entries)}
     if trial.profile == "smoke" or len(trials) < 3 or not trial.judged: return metrics, "smoke"
     six = [leads[m]["pixel accuracy"] for m in BASELINES]
