@@ -71,9 +71,9 @@ class ManyChannels(nn.Conv2d):
     def __init__(self, c_in: int, c_out: int, padding: int = 0): super().__init__(c_in, c_out, 3, padding=padding)
 
     def pays(self, x: Float[Tensor, "b c h w"]) -> bool:
-        "Whether to take the algorithm: a CPU, full precision, sides of the result that are multiples of 4, and enough to do (measured: see the notebook)."
+        "Whether to take the algorithm: in training, on a CPU, in full precision, sides of the result that are multiples of 4, and enough to do (measured: see the notebook)."
         (c, h, w), grow = x.shape[1:], 2 * self.padding[0] - 2
-        return (x.device.type == "cpu" and x.dtype == self.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        return (torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == self.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
                 and (h + grow) % 4 == (w + grow) % 4 == 0 and len(self.weight) * c >= 2**15 and h * w >= 2**10)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:

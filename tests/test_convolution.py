@@ -79,6 +79,7 @@ def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, monk
 def test_mixed_precision_and_shapes_alone_are_left_to_the_library():
     layer, x = ManyChannels(256, 256), torch.randn(1, 256, 34, 34)
     assert layer.pays(x) and not layer.pays(x.to("meta"))
+    with torch.no_grad(): assert not layer.pays(x)                                    # translations: tiles and whole must round alike
     for half in (torch.bfloat16, torch.float16): assert not layer.to(half).pays(x.to(half)) and not layer.float().pays(x.to(half))
     with torch.autocast("cpu", dtype=torch.bfloat16): assert layer(x).dtype == FewChannels(256, 3, 7)(x).dtype == torch.bfloat16
 
