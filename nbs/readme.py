@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from semst.comparison import Interval
+
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "reproduce/results"          # manifests and pictures that are kept with the project
 
@@ -37,13 +39,12 @@ def leads(profile: str = "cpu") -> str:
 
     def cell(metrics, lead):
         if f"{lead}, low" not in metrics: return ""
-        mean, low, high = (metrics[f"{lead}{end}"] for end in ("", ", low", ", high"))
-        return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" + " (*)" * (low > 0 or high < 0)
+        return str(Interval(*(metrics[f"{lead}{end}"] for end in ("", ", low", ", high", ", seeds above 0")), metrics["seeds"]))
 
     cells = {name: [cell(metrics, lead.format(name)) for metrics, lead in columns.values()] for name in (*methods, "source")}
     rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
     seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
-    return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}) and 95 % interval:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
+    return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
                       *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three has such a mark by chance."])
 
 

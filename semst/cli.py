@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLAIN_WORDS', 'Command', 'Train', 'pair_up', 'ran_out_of_memory', 'Translate', 'Info', 'starting_point', 'one_line',
-           'parse', 'main']
+           'parse', 'one_line_warnings', 'main']
 
 # %% ../nbs/09_command_line.ipynb #6b9ad772
 import contextlib
@@ -176,13 +176,20 @@ def parse(argv: list[str]) -> Command:
         command = " ".join(["semst", *(word for word in argv[:1] if word in ("train", "translate", "info"))])
         raise InputError(f"{one_line(complaint.getvalue())}; for all options, run {command} --help") from None
 
+@contextlib.contextmanager
+def one_line_warnings():
+    "Warnings as a command's user wants them: one line, without a place in our code."
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"semst: {message}", file=sys.stderr)
+        yield
+
 def main(argv: list[str] | None = None) -> int:
     "The `semst` command; returns its exit code: 0, 2 for a mistake in what was given, 1 for a run that failed, 130 if it was stopped."
     argv = sys.argv[1:] if argv is None else list(argv)
-    warnings.formatwarning = lambda message, *_, **__: f"semst: {message}\n"          # one line, without a place in our code
     try:
         if argv == ["--version"]: print(f"semst {__version__}")
-        else: parse(argv)()
+        else:
+            with one_line_warnings(): parse(argv)()
         sys.stdout.flush()
     except InputError as mistake: code, why = 2, mistake
     except NonFiniteLoss as failure: code, why = 1, failure

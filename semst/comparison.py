@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['T975', 'MEANING', 'FID', 'COLUMNS', 'score_at', 'lead', 'Interval', 'mean_interval', 'repetitions', 'data_of',
-           'leads_of', 'lead_table', 'table', 'score_rows', 'write_csv', 'conclude']
+           'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'write_csv', 'direction', 'conclude']
 
 # %% ../nbs/12c_comparison.ipynb #6be6f315
 import csv
@@ -17,6 +17,7 @@ from typing import NamedTuple
 from .baselines import BASELINES
 from .benchmark import PROFILES, Trial, seeds_of
 from .data import InputError
+from .manifest import Verdict
 from .metrics import image_folder
 
 # %% ../nbs/12c_comparison.ipynb #d7311035
@@ -40,6 +41,10 @@ class Interval(NamedTuple):
         if self.seeds == 1: return f"{self.mean:+.3f}"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] {self.positive}/{self.seeds}" + " (*)" * (self.low > 0 or self.high < 0)
 
+    def numbers(self, name: str) -> dict[str, float]:
+        "For a manifest; of a single seed there is only the value."
+        return {name: self.mean} | ({f"{name}, low": self.low, f"{name}, high": self.high, f"{name}, seeds above 0": self.positive} if self.seeds > 1 else {})
+
 def mean_interval(values: list[float]) -> Interval:
     "Mean and its 95 % interval (Student's t) over independent repetitions, at most ten."
     n, mean = len(values), statistics.fmean(values)
@@ -54,7 +59,6 @@ def repetitions(results: str | Path, profile: str, pair: str, shown: int = 0, da
     trials = [Trial(Path(results), profile, pair, seed, data_root) for seed in seeds_of(profile, pair)]
     if not 0 <= shown < len(trials): raise InputError(f"seed {shown}: the profile {profile} has the seeds 0 to {len(trials) - 1} for {pair}")
     return trials, trials[shown]
-
 
 def data_of(trials: list[Trial]) -> dict[str, Path]:
     "Name -> folder of every set of pictures behind the trials, for the manifest; real folders are the same for every seed."
@@ -82,6 +86,10 @@ def lead_table(leads: dict[str, dict[str, Interval]]) -> str:
 COLUMNS = dict(pixel_accuracy="pixel accuracy", class_accuracy="class accuracy", miou="mIoU", sfd_oracle="SFD oracle", sfd_target="SFD target", skd_oracle="SKD oracle",
                inversion="luminance", fid="FID", kid="KID")
 
+def last_rows(curves: dict[str, list[list[dict]]], references: list[dict[str, dict]]) -> dict[str, list[dict]]:
+    "The references and, of each method, the last checkpoints: name -> a row for each seed."
+    return {name: [every[name] for every in references] for name in references[0]} | {m: [curve[-1] for curve in every] for m, every in curves.items()}
+
 def table(rows: dict[str, list[dict]]) -> str:
     "Markdown: a row for each method, the mean over the entries of its list (one per seed), and the number of seeds; columns that no row has are left out."
     columns = {key: name for key, name in COLUMNS.items() if any(key in e for entries in rows.values() for e in entries)}
@@ -107,16 +115,26 @@ def write_csv(path: Path, rows: Iterable[dict]) -> None:
         writer.writerows(rows)
 
 # %% ../nbs/12c_comparison.ipynb #79127f8a
-def conclude(trials: list[Trial], curves: dict[str, list[list[dict]]], references: list[dict], leads: dict[str, dict[str, Interval]]) -> tuple[dict[str, float], str]:
+def direction(bounds: Iterable[tuple[float, float]]) -> Verdict:
+    "The verdict on leads with these lower and upper bounds."
+    lows, highs = zip(*bounds)
+    return "trend" if min(lows) > 0 else "not reproduced" if min(highs) < 0 else "undecided"
+
+def conclude(
+    trials: list[Trial],
+    curves: dict[str, list[list[dict]]],       # method -> a curve for each seed
+    references: list[dict[str, dict]],         # the reference rows of each seed
+    leads: dict[str, dict[str, Interval]],     # `leads_of` them
+    further: Iterable[Interval] = (),          # leads of another kind that the claim needs, too
+) -> tuple[dict[str, float], Verdict]:
     "All that was measured, as means over seeds with the leads' intervals, and the verdict on the direction of the claim."
     trial = trials[0]
     metrics = {"seeds": len(trials), "test scenes" if trial.data_root is None else "test pictures": curves["semst"][0][-1]["n"]}
-    metrics |= {f"lead over {m}, {name}{end}": value for m, row in leads.items() for name, v in row.items()
-                for end, value in zip(("", ", low", ", high"), v[:3] if v.seeds > 1 else v[:1])}
+    for m, row in leads.items():
+        for name, interval in row.items(): metrics |= interval.numbers(f"lead over {m}, {name}")
     named = {"copy of the input": "the input", "oracle": "the oracle (ceiling)", "target pictures": "target pictures (ceiling)"}
-    rows = {named.get(r, r): [every[r] for every in references] for r in references[0]} | {m: [curve[-1] for curve in every] for m, every in curves.items()}
+    rows = {named.get(name, name): every for name, every in last_rows(curves, references).items()}
     wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
     metrics |= {f"{name} of {m}": statistics.fmean(e[key] for e in entries) for key, name in wanted.items() for m, entries in rows.items() if all(key in e for e in entries)}
     if trial.profile == "smoke" or len(trials) < 3 or not trial.judged: return metrics, "smoke"
-    six = [leads[m]["pixel accuracy"] for m in BASELINES]
-    return metrics, "trend" if min(i.low for i in six) > 0 else "not reproduced" if min(i.high for i in six) < 0 else "undecided"
+    return metrics, direction((i.low, i.high) for i in (*(leads[m]["pixel accuracy"] for m in BASELINES), *further))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FREE', 'save_checkpoint', 'load_checkpoint', 'last_checkpoint', 'NonFiniteLoss', 'check_finite', 'CollapseAlarm',
            'stop_politely', 'patient', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
-           'read_run', 'prepare_run', 'train']
+           'same_images', 'read_run', 'prepare_run', 'train']
 
 # %% ../nbs/08a_runs.ipynb #c02ec0d3
 import hashlib
@@ -196,6 +196,16 @@ def fingerprint(files: list[Path]) -> dict:
     digest = lambda values: hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
     return dict(images=len(files), names=digest(f.name for f in files), sizes=" ".join(digest(f.stat().st_size for f in files[i::1024])[:4] for i in range(min(1024, len(files)))))
 
+def same_images(was: dict, now: dict, folder: str, run: Path, tell: bool = True):
+    "`InputError` if a folder's images are others than those that a run began with, by name or by most sizes; a warning (with `tell`) if some sizes are."
+    was = now | was                                                   # a run from before these digests has fewer of them
+    changed = [a != b for a, b in zip(was["sizes"].split(), now["sizes"].split())]
+    if (was["images"], was["names"]) != (now["images"], now["names"]):
+        raise InputError(f"{folder}: the images are not those that {run} began with (others by name; {was['images']} then, {now['images']} now): a resumed run keeps its images")
+    if 2 * sum(changed) > len(changed): raise InputError(f"{folder}: the images are not those that {run} began with: their names agree, but most sizes do not")
+    if tell and any(changed): warnings.warn(f"{folder}: some images have other sizes in bytes than when {run} began; going on with them as they are", stacklevel=2)
+
+# %% ../nbs/08a_runs.ipynb #063835e0
 def read_run(run: Path) -> dict:
     "What RUN/config.json says: folders, data, steps and settings."
     path = Path(run) / "config.json"
@@ -224,17 +234,7 @@ def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data
     for key in set(new["config"]) - FREE:
         if old["config"][key] != new["config"][key]:
             raise InputError(f"{run} began with {key} = {old['config'][key]}, not {new['config'][key]}: a resumed run keeps its settings")
-    for domain in new["data"]:
-        now = new["data"][domain]
-        was = now | old["data"][domain]                               # a run from before these digests has fewer of them
-        changed = [a != b for a, b in zip(was["sizes"].split(), now["sizes"].split())]
-        if (was["images"], was["names"]) != (now["images"], now["names"]):
-            raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with (others by name; {was['images']} then, {now['images']} now): a resumed run keeps its images")
-        if 2 * sum(changed) > len(changed): raise InputError(f"{about[domain]}: the {domain} images are not those that {run} began with: their names agree, but most sizes do not")
-        if any(changed): warnings.warn(f"{about[domain]}: some {domain} images have other sizes in bytes than when {run} began; going on with them as they are", stacklevel=2)
-
-
-
+    for domain in new["data"]: same_images(old["data"][domain], new["data"][domain], about[domain], run, tell=write)
 
 # %% ../nbs/08a_runs.ipynb #8c9e3ad3
 def train(

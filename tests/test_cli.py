@@ -93,6 +93,18 @@ def test_the_library_call_gives_what_the_command_gives(finished, horses, tmp_pat
     assert np.array_equal(np.array(result), np.array(Image.open(tmp_path / "c.png")))
 
 
+def test_a_warning_is_one_line(horses, zebras, tmp_path, capsys):
+    shutil.copytree(horses, tmp_path / "horses")
+    go = ["train", "--source", str(tmp_path / "horses"), "--target", str(zebras), "--out", str(tmp_path / "run"), *TINY]
+    assert main(go) == 0
+    replaced = sorted((tmp_path / "horses").iterdir())[0]
+    Image.open(replaced).save(replaced, compress_level=0)
+    capsys.readouterr()
+    assert main([*go, "--resume"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "sizes" in line]
+    assert said == [f"semst: {tmp_path / 'horses'}: some images have other sizes in bytes than when {tmp_path / 'run'} began; going on with them as they are"]
+
+
 def test_one_bad_picture_does_not_cost_the_others(finished, horses, tmp_path, capsys):
     shutil.copytree(horses, tmp_path / "in")
     (tmp_path / "in/00002.png").write_text("no picture")

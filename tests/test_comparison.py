@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from semst.baselines import BASELINES
-from semst.comparison import COLUMNS, conclude, lead, lead_table, leads_of, mean_interval, repetitions, score_at, score_rows, table, write_csv
+from semst.benchmark import Trial
+from semst.comparison import COLUMNS, conclude, data_of, lead, lead_table, leads_of, mean_interval, repetitions, score_at, score_rows, table, write_csv
 from semst.data import InputError
 
 
@@ -61,11 +62,24 @@ def test_one_baseline_that_is_as_good_takes_the_trend_away():
     assert verdict(every | dict(gan=every["semst"]))[1] == "trend"                     # the plain GAN is none of the six
 
 
+def test_leads_of_another_kind_count_too():
+    every, leads = curves(), leads_of(TRIAL, curves())
+    def with_readers(*values): return conclude([TRIAL] * 5, every, [{}] * 5, leads, further=[mean_interval(list(v)) for v in values])[1]
+    assert with_readers((0.1, 0.11, 0.12)) == "trend" and with_readers((0.1, 0.11, 0.12), (-0.1, 0.0, 0.1)) == "undecided"
+    assert with_readers((0.1, 0.11, 0.12), (-0.1, -0.11, -0.12)) == "not reproduced"
+
+
+def test_the_manifest_s_data_are_those_of_every_seed(tmp_path):
+    trials = [Trial(tmp_path / "results", "smoke", "horse2zebra", seed) for seed in (0, 1)]
+    folders = data_of(trials)
+    assert len(folders) == 12 and folders["seed 1, oracle"] == trials[1].folder / "data/oracle/images" and all(f.is_dir() for f in folders.values())
+
+
 def test_all_leads_and_bounds_are_in_the_manifest():
     metrics = verdict(curves())[0]
     for m in BASELINES:
         low, mean, high = (metrics[f"lead over {m}, {end}"] for end in ("pixel accuracy, low", "pixel accuracy", "mIoU, high"))
-        assert low < mean < high and mean == pytest.approx(0.098)
+        assert low < mean < high and mean == pytest.approx(0.098) and metrics[f"lead over {m}, mIoU, seeds above 0"] == 5
     assert metrics["seeds"] == 5 and metrics["test scenes"] == 8 and metrics["pixel accuracy of semst"] == pytest.approx(0.6)
     assert not any(", low" in name for name in verdict(curves(seeds=1))[0])
 

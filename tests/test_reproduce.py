@@ -81,6 +81,14 @@ def test_the_workflow_on_folders(tmp_path):
     assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
 
 
+def test_the_workflow_trains_every_seed(tmp_path):
+    plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=cpu", f"results={tmp_path}")
+    said = plan.stdout + plan.stderr
+    def asked(what, pair, method): return [seed for seed in range(9) if f"step.py {what} cpu {pair} {seed} {method} " in said]
+    assert asked("train", "sim2photo", "semst-without-ts") == asked("reader", "sim2photo", "target") == asked("score", "sim2photo", "gan") == [0, 1, 2, 3, 4]
+    assert asked("score", "horse2zebra", "cut") == [0, 1, 2] and asked("train", "horse2zebra", "gan") == []
+
+
 def test_step_errors(capsys, tmp_path):
     assert step.main(["train", "smoke", "sim2photo", "0", "magic", "--results", str(tmp_path)]) == 2
     assert "unknown method 'magic'" in capsys.readouterr().err

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +18,11 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_trainer import ONE, TWO
 
+import semst.baselines
+import semst.runs
 from semst.data import InputError, UnpairedCrops
 from semst.multiscale import SemST
-from semst.runs import CollapseAlarm, NonFiniteLoss, last_checkpoint, patient, read_log, train
+from semst.runs import CollapseAlarm, NonFiniteLoss, fingerprint, last_checkpoint, patient, read_log, same_images, train
 from semst.scenes import write_scenes
 from semst.trainer import Training
 
@@ -165,7 +169,7 @@ def test_a_run_keeps_its_settings_and_images(folders, tmp_path):
     run(folders, tmp_path / "r", replace(ONE, steps=2))
     with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", replace(ONE, steps=2))
     with pytest.raises(InputError, match="began with lr = 0.0002, not 0.001"): run(folders, tmp_path / "r", replace(ONE, steps=2, lr=1e-3), resume=True)
-    with pytest.raises(InputError, match="source images are not those"): train(folders[1], folders[1], tmp_path / "r", replace(ONE, steps=2), resume=True, quiet=True)
+    with pytest.raises(InputError, match="the images are not those that .* began with: their names agree, but most sizes do not"): train(folders[1], folders[1], tmp_path / "r", replace(ONE, steps=2), resume=True, quiet=True)
     with pytest.raises(InputError, match="not a run"): run(folders, tmp_path / "none", ONE, resume=True)
 
 
@@ -196,9 +200,36 @@ def test_a_good_copy_of_other_size_may_take_the_place_of_a_damaged_image(folders
         train(images, folders[1], tmp_path / "r", config, on_step=stop_after_one, quiet=True)
     victim = sorted(images.iterdir())[0]
     Image.open(victim).rotate(90).save(victim, compress_level=0)
-    with pytest.warns(UserWarning, match=f"{images}: some source images have other sizes in bytes"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    with pytest.warns(UserWarning, match=f"{images}: some images have other sizes in bytes"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
     victim.unlink()
-    with pytest.raises(InputError, match=r"source images are not those that .* began with \(others by name; 5 then, 4 now\)"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    with pytest.raises(InputError, match=r"the images are not those that .* began with \(others by name; 5 then, 4 now\)"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+
+
+@pytest.mark.parametrize("replaced, files, outcome", [(0, 5000, None), (200, 5000, "warning"), (2, 4, "warning"), (3, 4, "error"), (5000, 5000, "error")])
+def test_few_replaced_images_are_a_repair_and_most_are_another_folder(replaced, files, outcome, tmp_path):
+    class File:
+        def __init__(self, i, size): self.name, self.size = f"{i}.png", size
+        def stat(self): return SimpleNamespace(st_size=self.size)
+    was, now = (fingerprint([File(i, i + 10**6 * (new and i < replaced)) for i in range(files)]) for new in (False, True))
+    assert len(was["sizes"]) < 6000                                                   # fit for a file that people read
+    if outcome == "error":
+        with pytest.raises(InputError, match="most sizes do not"): same_images(was, now, "horses", tmp_path)
+        return
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        same_images(was, now, "horses", tmp_path)
+        same_images(was, now, "horses", tmp_path, tell=False)                         # of several processes one tells
+    assert len(told) == (outcome == "warning")
+    same_images(dict(images=files, digest="of an older version"), now, "horses", tmp_path)
+    with pytest.raises(InputError, match="others by name"): same_images(was | dict(images=files - 1), now, "horses", tmp_path)
+
+
+@pytest.mark.parametrize("method, critics", [("semst", 1), ("cyclegan", 2)])
+def test_the_alarm_hears_the_mean_of_the_critics(method, critics, folders, tmp_path, monkeypatch):
+    heard, records = [], []
+    monkeypatch.setattr(semst.runs, "CollapseAlarm", lambda gan: lambda d_loss: heard.append(d_loss))
+    run(folders, tmp_path / "r", replace(ONE, steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0), on_step=lambda step, record: records.append(record["d_loss"]))
+    assert heard == [records[0] / critics]
 
 
 def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_path):
