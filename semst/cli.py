@@ -200,8 +200,10 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as e: code, why = 2, f"{e.filename}: {e.strerror}" if e.filename else e        # no permission, a full disk, ...
     except SafetensorError as e: code, why = 2, f"a file of weights cannot be written or read: {e}"
     except (MemoryError, RuntimeError) as e:
-        if not ran_out_of_memory(e): raise
-        code, why = 1, "out of memory: try a smaller --crop, --ngf or --batch-size, or --mixed-precision bf16; --preset single-scale and tiny need less"
+        code = 1
+        if ran_out_of_memory(e): why = "out of memory: try a smaller --crop, --ngf or --batch-size, or --mixed-precision bf16; --preset single-scale and tiny need less"
+        elif type(e).__module__ == "torch._inductor.exc": why = f"the networks could not be compiled ({str(e).strip().splitlines()[0]}): install what is missing, or train without --compile"
+        else: raise
     else: return 0
     print(f"semst: {why}", file=sys.stderr)
     return code

@@ -42,10 +42,10 @@ def off_diagonal(sim: Float[Tensor, "... n n"]) -> Float[Tensor, "... n n"]:
 
 def semantic_weights(
     embeds_k: Float[Tensor, "b n d"],    # embeddings of the source, unit vectors
-    gamma: float,                        # temperature of the relation, above 0: small is strict, large is uniform
+    gamma: float | Tensor,               # temperature of the relation, above 0: small is strict, large is uniform; a tensor is not checked, which would wait for its device
 ) -> Float[Tensor, "b n n"]:             # in [0, 1], 1 at each row's most similar other patch, 0 on the diagonal
     "w_ij = softmax over j != i of (k_i . k_j / gamma), divided by its row maximum; no gradient (SRC)."
-    if not gamma > 0: raise ValueError(f"gamma must be above 0, got {gamma}: small is strict, large is uniform")
+    if not isinstance(gamma, Tensor) and not gamma > 0: raise ValueError(f"gamma must be above 0, got {gamma}: small is strict, large is uniform")
     with torch.no_grad():
         relation = off_diagonal(similarity(embeds_k, embeds_k)) / gamma
         return torch.exp(relation - relation.amax(-1, keepdim=True))
@@ -82,7 +82,7 @@ def negative_logits(
 def hdce_loss(
     embeds_q: Float[Tensor, "b n d"],    # q, embeddings of the translation, unit vectors
     embeds_k: Float[Tensor, "b n d"],    # k, embeddings of the source at the same places; detached here
-    gamma: float | None = None,          # None: all negatives weigh the same (decoupled InfoNCE)
+    gamma: float | Tensor | None = None, # None: all negatives weigh the same (decoupled InfoNCE)
     tau: float = 0.07,                   # temperature
     weighting: Weighting = "logit",      # "logit": as released with SRC; "density": as written in SRC's paper
 ) -> Float[Tensor, ""]:                  # within log(n - 1) +- 2 / tau: often negative

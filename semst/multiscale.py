@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -68,18 +68,26 @@ def from_dict(cls, values: dict):
 # %% ../nbs/07_multiscale.ipynb #bc412f38
 class Box(NamedTuple):
     "A square inside a picture, in pixels."
-    top: int
-    left: int
+    top: int | Int[Tensor, ""]       # a tensor where the place must not be fixed (a recorded step, notebook 08a)
+    left: int | Int[Tensor, ""]
     side: int
+
+    @property
+    def pixels(self) -> tuple:
+        "The index of the box's pixels in a picture (..., h, w)."
+        if isinstance(self.top, int): return ..., slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
+        ahead = torch.arange(self.side, device=self.top.device)
+        return ..., (self.top + ahead)[:, None], self.left + ahead
 
     def cut(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c side side"]:
         "The pixels inside the box."
-        return x[..., self.top:self.top + self.side, self.left:self.left + self.side]
+        return x[self.pixels]
 
     def paste(self, y: Float[Tensor, "b c side side"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
         "A picture of the given height and width: `y` inside the box, zero outside."
-        h, w = size
-        return F.pad(y, (self.left, w - self.left - self.side, self.top, h - self.top - self.side))
+        canvas = y.new_zeros(*y.shape[:2], *size)
+        canvas[self.pixels] = y
+        return canvas
 
 
 def local_box(
@@ -102,7 +110,8 @@ def fuse(
     scale_map: Float[Tensor, "b 1 h w"],      # M: 1 believes the local branch
 ) -> Float[Tensor, "b 3 h w"]:
     "(1 - M) y_global + M y_local (HRDA's fusion; supplement 2.1.3)."
-    return torch.lerp(y_global, y_local, scale_map)
+    dtype = torch.promote_types(torch.promote_types(y_global.dtype, y_local.dtype), scale_map.dtype)      # in mixed precision they differ
+    return torch.lerp(y_global.to(dtype), y_local.to(dtype), scale_map.to(dtype))
 
 # %% ../nbs/07_multiscale.ipynb #e693558f
 class Branch(nn.Module):

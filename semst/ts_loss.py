@@ -65,7 +65,7 @@ def relative_smi(
         H = beta / n * phi.mT @ phi + (1 - beta) / n**2 * (k_x.mT @ k_x) * (k_y.mT @ k_y)   # (..., b, b)
         h = phi.mean(-2)[..., None]                                                         # (..., b, 1)
         root, failed = torch.linalg.cholesky_ex(H + ridge * torch.eye(H.shape[-1], dtype=H.dtype, device=H.device))
-        alpha = torch.cholesky_solve(h, root)
+        alpha = torch.linalg.solve_triangular(root.mT, torch.linalg.solve_triangular(root, h, upper=False), upper=True)
         rsmi = (2 * alpha.mT @ h - alpha.mT @ H @ alpha - 1)[..., 0, 0]
         return rsmi.masked_fill(failed > 0, torch.nan)   # NaN, which a training loop can see and report, and not a riddle about minors
 

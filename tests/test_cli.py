@@ -133,6 +133,8 @@ def test_a_result_that_cannot_be_written_is_named(finished, horses, tmp_path, ca
     (SafetensorError("I/O error: No space left on device"), 2, "No space left on device"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "out of memory: try a smaller --crop"),
     (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+    (type("InductorError", (RuntimeError,), dict(__module__="torch._inductor.exc"))("InvalidCxxCompiler: none found\n\nSet TORCH_LOGS"), 1,
+     "could not be compiled (InvalidCxxCompiler: none found): install what is missing, or train without --compile"),
     (NonFiniteLoss("step 3: gan = nan"), 1, "step 3: gan = nan"),
     (KeyboardInterrupt(), 130, "stopped"),
 ])

@@ -443,5 +443,5 @@ def test_bad_files_and_options_are_found_before_training(folders):
 
 def test_the_seed_decides_the_order_of_the_files_too(tmp_path):
     for i in range(8): Image.new("RGB", (16, 16)).save(tmp_path / f"{i}.png")
-    order = {seed: [UnpairedCrops(tmp_path, tmp_path, crop=16, load_size=16, seed=seed).draw("source", i)[1] for i in range(8)] for seed in (0, 1)}
+    order = {seed: [UnpairedCrops(tmp_path, tmp_path, crop=16, load_size=16, seed=seed).file("source", i) for i in range(8)] for seed in (0, 1)}
     assert sorted(order[0]) == sorted(order[1]) and order[0] != order[1]

@@ -470,6 +470,22 @@ def test_camvid(tmp_path, capsys):
     (source / "test/images/test_2.jpg").unlink()
     assert common.run(camvid.main, [source, tmp_path / "b"]) == 2 and "test_2.png: has no photograph" in capsys.readouterr().err
 
+def test_camvid_with_noise(tmp_path, capsys):
+    "Every scale adds its share, photographs and labels stay as they are, and a folder made without noise is not made noisy."
+    source, out = tiny_camvid(tmp_path / "c"), tmp_path / "out"
+    flat = np.full((64, 64), 4, np.uint8)                                             # pavement: (0, 0, 192), so blue can go both ways
+    Image.fromarray(flat).save(source / "test/labels/test_0.png")
+    Image.new("RGB", (64, 64)).save(source / "test/images/test_0.jpg")
+    twice(camvid.main, source, "--noise", "8", out=out)
+    blue = pixels(out / "testA/test_0.png")[..., 2].astype(float)
+    assert abs(blue.mean() - 192) < 4 and 8 < blue.std() < 8 * 3**0.5 + 1
+    assert 1 < blue.reshape(4, 16, 4, 16).mean((1, 3)).std() and blue.reshape(4, 16, 4, 16).std((1, 3)).mean() > 8
+    assert not (pixels(out / "testA/test_1.png") == pixels(out / "testA/test_2.png")).all()   # the name decides
+    assert (pixels(out / "testA_labels/test_0.png") == 4).all() and (out / "testB/test_0.jpg").read_bytes() == (source / "test/images/test_0.jpg").read_bytes()
+    capsys.readouterr()
+    assert common.run(camvid.main, [source, out]) == 2 and "choose another folder" in capsys.readouterr().err
+    assert common.run(camvid.main, [source, tmp_path / "b", "--noise", "-1"]) == 2 and "--noise -1.0" in capsys.readouterr().err
+
 def test_camvid_speaks_as_the_benchmark_does():
     assert camvid.CLASSES == (*scenes.CLASSES, "void") and (camvid.COLOURS[:11] == scenes.PALETTE).all()
 

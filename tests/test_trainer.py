@@ -1,5 +1,6 @@
 "The game: its settings and schedules, what a step computes, and whom its gradients reach."
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -35,7 +36,7 @@ def training(config, seed=0):
 def test_ts_gradient_reaches_f_only_when_shared():
     for how, reaches in (("shared", True), ("frozen", False), ("momentum", False)):
         t, x, _ = training(replace(ONE, ts_embedder=how))
-        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0, {"ts"})["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (), 10.0, {"ts"})["ts"].backward()
         grads = [p.grad for p in t.model.branches["global"].embedder.parameters()]
         assert any(g is not None and g.abs().sum() > 0 for g in grads) == reaches, how
         assert t.model.branches["global"].generator.model[1].weight.grad.abs().sum() > 0          # G learns from it in every case
@@ -45,7 +46,7 @@ def test_source_side_is_detached_unless_asked():
     gradients = []
     for detach in (True, False):
         t, x, _ = training(replace(ONE, detach_source=detach))
-        content_losses(t, "global", t.model(x).views["global"], (0, 0), 10.0, {"ts"})["ts"].backward()
+        content_losses(t, "global", t.model(x).views["global"], (), 10.0, {"ts"})["ts"].backward()
         gradients.append(t.model.branches["global"].embedder["mlp_4"][0].weight.grad.clone())
     assert not torch.allclose(*gradients)
 
@@ -53,7 +54,7 @@ def test_source_side_is_detached_unless_asked():
 def test_momentum_copy_follows_slowly():
     t, x, y = training(replace(ONE, ts_embedder="momentum", ts_momentum=0.9))
     before = [p.clone() for p in t.networks["teachers"].parameters()]
-    train_step(t, x, y)
+    t.take(train_step, x, y)
     for old, slow, fast in zip(before, t.networks["teachers"].parameters(), t.model.branches["global"].embedder.parameters()):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
@@ -61,7 +62,7 @@ def test_momentum_copy_follows_slowly():
 def test_objective_is_the_weighted_sum_of_equation_4():
     config = replace(TWO, lambda_gan=0.5, lambda_hdce=0.25, lambda_ts=3.0, lambda_identity=0.125, ts_warmup=0.0)
     t, x, y = training(config)
-    r = train_step(t, x, y)
+    r = t.take(train_step, x, y)
     both = lambda name: r[f"{name}_global"] + r[f"{name}_local"]                                   # eqs. 2 and 3
     assert r["g_loss"] == pytest.approx(0.5 * r["gan"] + 0.25 * both("hdce") + 3.0 * both("ts") + 0.125 * both("identity"), rel=1e-5)
     assert both("ts") == pytest.approx(-both("texture") - both("structure"), rel=1e-5)
@@ -71,7 +72,7 @@ def test_discriminator_learns_first_and_alone():
     "With a frozen generator (all its weights 0 in eq. 4) D's loss falls, and G does not move."
     t, x, y = training(replace(ONE, lambda_gan=0.0, lambda_hdce=0.0, lambda_ts=0.0, lr=1e-2))
     before = [p.clone() for p in t.model.parameters()]
-    losses = [train_step(t, x, y)["d_loss"] for _ in range(5)]
+    losses = [t.take(train_step, x, y)["d_loss"] for _ in range(5)]
     assert losses[-1] < 0.8 * losses[0]
     for old, new in zip(before, t.model.parameters()): assert torch.equal(old, new)
 
@@ -80,16 +81,15 @@ def test_content_losses_learn():
     "hDCE alone ties each output patch to its source patch within a few steps."
     t, x, y = training(replace(ONE, lambda_gan=0.0, lambda_ts=0.0, lr=2e-3))
     t.steps = 10_000
-    losses = [train_step(t, x, y)["hdce_global"] for _ in range(30)]
+    losses = [t.take(train_step, x, y)["hdce_global"] for _ in range(30)]
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_non_finite_gradient_is_not_applied():
+def test_a_non_finite_gradient_is_in_the_record():
+    "Though every loss is finite: the norm of a network that overflows only in the backward pass."
     t, x, y = training(ONE)
-    before = [p.clone() for p in t.model.parameters()]
-    norm = t.update("generator", t.model(x).fused.sum() * torch.inf)
-    assert not torch.isfinite(torch.tensor(norm))
-    for old, new in zip(before, t.model.parameters()): assert torch.equal(old, new)
+    assert all(map(math.isfinite, t.take(train_step, x, y).values()))
+    assert not math.isfinite(t.update("generator", t.model(x).fused.sum() * torch.inf))
 
 
 def test_configuration_round_trip_and_unknown_keys():
@@ -111,7 +111,7 @@ def test_the_local_branch_is_judged_on_its_own():
     for detail, reaches in ((0.5, True), (0.0, False)):
         t, x, y = training(replace(TWO, detail=detail, lambda_hdce=0.0, lambda_ts=0.0))
         t.model.attention.forward = lambda feats, size: torch.zeros(len(feats), 1, *size)
-        train_step(t, x, y)
+        t.take(train_step, x, y)
         gradient = sum(p.grad.abs().sum() for p in t.model.branches["local"].generator.parameters() if p.grad is not None)
         assert bool(gradient > 0) == reaches
 
@@ -121,16 +121,16 @@ def test_the_attention_moves_at_its_own_rate():
     for share in (0.1, 1.0):
         t, x, y = training(replace(TWO, attention_lr_factor=share, lr=1e-3))
         before = {name: p.detach().clone() for name, p in t.model.named_parameters()}
-        record = train_step(t, x, y)
+        record = t.take(train_step, x, y)
         moved = {name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()}
         assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=0.05)
         assert max(v for name, v in moved.items() if name.startswith("branches.")) == pytest.approx(1e-3, rel=0.05)
         assert 0 < record["scale_map"] < 1
     t, x, y = training(TWO)
     t.model.attention.forward = lambda feats, size: torch.full((len(feats), 1, *size), 0.75)
-    assert train_step(t, x, y)["scale_map"] == pytest.approx(0.75)                    # inside the local box, not over the whole crop
+    assert t.take(train_step, x, y)["scale_map"] == pytest.approx(0.75)                    # inside the local box, not over the whole crop
     t, x, y = training(ONE)
-    assert "scale_map" not in train_step(t, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
+    assert "scale_map" not in t.take(train_step, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
 
 
 @pytest.mark.parametrize("change, words", [

@@ -2,17 +2,20 @@
 
     python tests/benchmarks/step.py                                            # 64x64, the networks of the preset `tiny`
     python tests/benchmarks/step.py --size 256 --ngf 32 --rounds 1 --objectives cut single-scale
-    python tests/benchmarks/step.py --size 512 --device cuda
+    python tests/benchmarks/step.py --size 256 --batch 4 --fast bf16           # with a third side: compiled, in bf16, and on a GPU recorded
 
-Both sides take turns in one process. Before that, both make one step from the same weights on the same images and patch locations; unless
-losses, gradients and updates agree, no time is printed. `cpu s` is processor time, which suffers less than the clock from other programs.
+All sides take turns in one process. Before that, ours and the reference make one step from the same weights on the same images and patch locations;
+unless losses, gradients and updates agree, no time is printed. The third side must agree, too: to rounding in float32, within 5 % in bf16.
+`cpu s` is processor time, which suffers less than the clock from other programs. On a GPU, `of peak` is of its bf16 matrix product.
 """
 import argparse
+import gc
 import json
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from unittest import mock
 
@@ -25,9 +28,10 @@ from semst.data import rng
 from semst.hdce_loss import gamma_at
 from semst.multiscale import local_box
 from semst.patch_sampling import sample_locations
+from semst.speed import compiled, recorded
 from semst.trainer import PRESETS, TrainConfig, Training, lr_at, start_engine, train_step, ts_weight_at
 
-NAMES = {"cut": "cut", "src": "src", "single-scale": "semst", "two-branch": "semst"}       # benchmark's name: objective of notebook 08b
+NAMES = {"cut": "cut", "src": "src", "single-scale": "semst", "two-branch": "semst"}       # benchmark's name: objective of notebook 08c
 
 
 # The reference: networks and losses of their own, so that a mistake in ours cannot hide. Weights have the names of ours.
@@ -267,13 +271,16 @@ def settings(objective: str, size: int, ngf: int | None = None, blocks: int | No
 class Ours:
     "The trainer's step, at an arbitrary point of a training: past TS's warm-up, with weights of ordinary size and biases that are not 0."
     def __init__(self, config: TrainConfig):
-        self.training = Training(config, config.steps, start_engine("no"))
+        self.training = Training(config, config.steps, start_engine(config.mixed_precision))
         self.training.step = config.steps // 4
         for p in self.training.networks.parameters(): nn.init.xavier_normal_(p) if p.ndim > 1 else nn.init.normal_(p, std=0.1)
 
+        self.play, self.mode = (recorded(self.training, train_step), compiled(self.training)) if config.compile else (train_step, nullcontext())
+        self.mode.__enter__()
+
     def parameters(self): return dict(self.training.networks.named_parameters())
 
-    def __call__(self, x, y) -> dict[str, float]: return train_step(self.training, x, y)
+    def __call__(self, x, y) -> dict[str, float]: return self.training.take(self.play, x, y)
 
 
 def pictures(config: TrainConfig, device="cpu"):
@@ -334,6 +341,22 @@ def check(config: TrainConfig, device="cpu") -> dict[str, float]:
     return largest
 
 
+FAST = dict(fp32=dict(losses=1e-5, gradients=2e-2), bf16=dict(losses=5e-2))
+
+def fast(config: TrainConfig, precision: str) -> TrainConfig: return replace(config, compile=True, mixed_precision="bf16" if precision == "bf16" else "no")
+
+def check_fast(config: TrainConfig, device, precision: str) -> dict[str, float]:
+    "The fifth step of the compiled side, which on a GPU is replayed from a recording, against the reference's; at next to no learning rate, so that the weights are still the same."
+    config = replace(config, lr=1e-9)
+    ours, (x, y) = Ours(fast(config, precision)), pictures(config, device)
+    reference = Reference(ours.training)
+    for _ in range(4): ours(x, y), reference(x, y)
+    worst = compare(ours, reference, x, y)
+    for kind, tolerance in FAST[precision].items():
+        if not worst[kind][1] <= tolerance: raise Unequal(f"{kind} of the compiled side differ: {worst[kind][0]} by {worst[kind][1]:.1e}, more than {tolerance:.0e}")
+    return {f"{kind} compiled {precision}": worst[kind][1] for kind in ("losses", "gradients")}
+
+
 # Measuring.
 
 def peak() -> int:
@@ -342,26 +365,33 @@ def peak() -> int:
 
 
 def memory(args, side: str, objective: str) -> dict:
-    "What a child process does: two steps of one side, and the peak."
+    "What a child process does: two steps of one side, and the peak. On a GPU, in this process: five steps, and by how much the memory taken from the device grew at most."
     config = settings(objective, args.size, args.ngf, args.blocks, args.batch)
-    ours = Ours(config)
-    step = ours if side == "ours" else Reference(ours.training)
+    if on_gpu := args.device == "cuda":
+        gc.collect(), torch.cuda.empty_cache(), torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_reserved()
+    ours = Ours(fast(config, args.fast) if side == "fast" else config)
+    step = Reference(ours.training) if side == "reference" else ours
     x, y = pictures(config, ours.training.accelerator.device)
     del ours
+    if on_gpu:
+        for _ in range(5): step(x, y)
+        return dict(before=before, peak=torch.cuda.max_memory_reserved() - before)
     before = peak()
     for _ in range(2): step(x, y)
-    return dict(before=before, peak=torch.cuda.max_memory_allocated() if x.is_cuda else peak())
+    return dict(before=before, peak=peak())
 
 
 def wait(device):
     if device.type == "cuda": torch.cuda.synchronize()
 
 
-def matrix_peak(device, n: int = 2048) -> float:
-    "The best rate of a large float32 product, FLOP/s."
-    a = torch.randn(n, n, device=device)
+def matrix_peak(device) -> float:
+    "The best rate of a large matrix product, FLOP/s: float32 on a CPU, bf16 on a GPU."
+    n = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32)
     times = []
-    for _ in range(5):
+    for _ in range(10):
         wait(device); start = time.perf_counter()
         a @ a
         wait(device); times.append(time.perf_counter() - start)
@@ -376,6 +406,7 @@ def flops(step, x, y) -> int:
 
 def turns(sides: dict, x, y, rounds: int) -> dict[str, tuple[float, float]]:
     "Seconds and processor seconds of a step, the median over rounds; a round is as many steps as fit a second, at most 20, of each side."
+    for _ in range(5 if "fast" in sides else 0): sides["fast"](x, y)        # compiled, and recorded
     start = time.perf_counter()
     for step in sides.values(): step(x, y)
     wait(x.device)
@@ -398,6 +429,7 @@ def main():
     parser.add_argument("--blocks", type=int, help="residual blocks, at least 5; default 6 up to 128 pixels, else 9")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fast", choices=list(FAST), help="a third side: compiled, on a GPU recorded, in this precision")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)      # side and objective: what the child processes are given
     args = parser.parse_args()
@@ -411,17 +443,21 @@ def main():
     failed = False
     for objective in args.objectives:
         config = settings(objective, args.size, args.ngf, args.blocks, args.batch)
-        try: same = check(config, device)
+        try: same = check(config, device) | (check_fast(config, device, args.fast) if args.fast else {})
         except Unequal as e: print(f"{objective:>12s} no ratio: {e}"); failed = True; continue
         ours, (x, y) = Ours(config), pictures(config, device)
-        reference = Reference(ours.training)
-        sides = dict(reference=reference, ours=ours)
+        sides = dict(reference=Reference(ours.training), ours=ours)
         counts = {name: flops(step, x, y) for name, step in sides.items()}
+        if args.fast: sides["fast"], counts["fast"] = Ours(fast(config, args.fast)), counts["ours"]       # the counter does not see into compiled code
         times = turns(sides, x, y, args.rounds)
-        for name in sides:
-            child = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--memory-of", name, objective], capture_output=True, text=True)
-            if child.returncode: sys.exit(child.stderr)
-            held = json.loads(child.stdout.splitlines()[-1])
+        names = list(sides)
+        del sides, ours
+        for name in names:
+            if args.device == "cuda": held = memory(args, name, objective)
+            else:
+                child = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--memory-of", name, objective], capture_output=True, text=True)
+                if child.returncode: sys.exit(child.stderr)
+                held = json.loads(child.stdout.splitlines()[-1])
             seconds, cpu = times[name]
             print(f"{objective:>12s} {name:>9s} {seconds:8.4f} {seconds / times['reference'][0]:6.3f} {cpu:8.4f} {cpu / times['reference'][1]:6.3f} {counts[name] / 1e9:8.2f} "
                   f"{counts[name] / seconds / best:7.1%} {held['peak'] / 2**30:8.3f} {held['before'] / 2**30:6.3f}", flush=True)
