@@ -11,7 +11,7 @@ OUT becomes
     testA, testB     the same of the test split: to report
     ..._labels       for each of these the ids 0..10, 255 = void: to score by
 A flat colour gives a generator nothing to make texture from but the distance to the next edge, and so our trainings drew ripples along
-every edge. --noise adds Gaussian noise to the label colours, at three scales (1, 4 and 16 pixels; so many levels each): 8 took the ripples away.
+every edge. --noise adds Gaussian noise to the label colours, at three scales (1, 4 and 16 pixels; so many levels each): in one training 8 took the ripples away, and left speckle and clouds.
 The classes, in the order of their ids: sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist.
 """
 import sys

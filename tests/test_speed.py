@@ -100,12 +100,15 @@ def test_a_run_that_is_compiled_and_cached(folders, tmp_path, monkeypatch):
     "The same log but for rounding, samples and a resumed run included; the cache changes no bit."
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch._dynamo.reset()
+    asked, ask = [], runs.recorded
+    monkeypatch.setattr(runs, "recorded", lambda training, play: asked.append(training.config.compile) or ask(training, play))
     config = replace(ONE, steps=4, lambda_identity=1.0, lr=1e-6)           # a larger one makes differences of rounding
     logs = {}
     for name, how in dict(plain={}, cached=dict(cache=True), compiled=dict(compile=True, cache=True)).items():
         model = train(*folders, tmp_path / name, replace(config, **how), quiet=True)
         logs[name] = [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_log(tmp_path / name / "log.jsonl")]
         assert "encode" not in vars(model.branches["global"].generator)
+    assert asked == [True]                                                        # a recording, where there is a GPU
     assert logs["plain"] == logs["cached"]
     for a, b in zip(logs["plain"], logs["compiled"]): same({k: v for k, v in a.items() if "norm" not in k}, {k: v for k, v in b.items() if "norm" not in k}, rel=5e-3)
     assert (tmp_path / "plain/samples/step_00000003.png").exists() and (tmp_path / "compiled/samples/step_00000003.png").exists()
