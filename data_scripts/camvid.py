@@ -10,8 +10,9 @@ OUT becomes
     valA, valB       label colours and photographs of the val split: to choose by
     testA, testB     the same of the test split: to report
     ..._labels       for each of these the ids 0..10, 255 = void: to score by
-A flat colour gives a generator nothing to make texture from but the distance to the next edge, and so our trainings drew ripples along
-every edge. --noise adds Gaussian noise to the label colours, at three scales (1, 4 and 16 pixels; so many levels each): in one training 8 took the ripples away, and left speckle and clouds.
+A flat colour gives a generator nothing to make texture from but the distance to the next edge, and so our trainings drew
+ripples along every edge. --noise adds noise to the label colours, at three scales (1, 4 and 16 pixels): in one training 8
+took the ripples away, and left speckle and clouds.
 The classes, in the order of their ids: sky, building, pole, road, pavement, tree, sign, fence, car, pedestrian, bicyclist.
 """
 import sys
@@ -51,7 +52,7 @@ def colours(label: Path, noise: float = 0.0) -> Image.Image:
         flat += noise * F.interpolate(coarse, flat.shape[1:], mode="bicubic")[0]
     return Image.fromarray(flat.round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
 
-def side(folder: str, pairs: list[tuple[Path, Path]], noise: float) -> dict:
+def side(folder: str, pairs: list[tuple[Path, Path]], noise: float = 0.0) -> dict:
     "The plan of one folder: photographs if its name ends in B, parsings if in A; and of its labels."
     shown = {f"{folder}/{photo.name}": link(photo) for photo, _ in pairs} if folder.endswith("B") else {
         f"{folder}/{label.name}": save(lambda label=label: colours(label, noise)) for _, label in pairs}
@@ -59,7 +60,7 @@ def side(folder: str, pairs: list[tuple[Path, Path]], noise: float) -> dict:
 
 def main(argv):
     args = parser(__doc__, camvid="your copy of CamVid")
-    args.add_argument("--noise", type=float, default=0.0, metavar="LEVELS", help="standard deviation of the noise on label colours (default 0: none)")
+    args.add_argument("--noise", type=float, default=0.0, metavar="LEVELS", help="noise on the label colours: standard deviation of the finest of three scales, about 1.6 times as much in all (default 0: none)")
     args = args.parse_args(argv)
     if not 0 <= args.noise <= 255: raise InputError(f"--noise {args.noise}: must be between 0 and 255")
     train, val, test = (frames(args.camvid, split) for split in ("train", "val", "test"))

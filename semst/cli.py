@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     except SafetensorError as e: code, why = 2, f"a file of weights cannot be written or read: {e}"
     except (MemoryError, RuntimeError) as e:
         code = 1
-        if ran_out_of_memory(e): why = "out of memory: try a smaller --crop, --ngf or --batch-size, or --mixed-precision bf16; --preset single-scale and tiny need less"
+        if ran_out_of_memory(e): why = "out of memory: try a smaller --crop, --ngf or --batch-size, or --mixed-precision bf16, and no --cache; --preset single-scale and tiny need less"
         elif type(e).__module__ == "torch._inductor.exc": why = f"the networks could not be compiled ({str(e).strip().splitlines()[0]}): install what is missing, or train without --compile"
         else: raise
     else: return 0

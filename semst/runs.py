@@ -254,8 +254,10 @@ def train(
     steps = config.steps or math.ceil(config.epochs * len(data.files["source"]) / config.batch_size)
     method = METHODS[config.method]
     training = method.training(config, steps, engine)                 # before anything is written: a setting that does not work leaves no folder
-    if config.cache: data = CachedCrops(data, engine.device)
     batches = StepBatches(0, steps, config.batch_size, engine.process_index, engine.num_processes)
+    if config.cache:
+        prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=False)     # reading all images is not for a run that will be refused
+        data = CachedCrops(data, engine.device)
     prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=engine.is_main_process)
     if resume and (newest := last_checkpoint(run)): load_checkpoint(training, newest)
     batches.start = training.step

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['compiled', 'Tape', 'Recorded', 'recorded', 'CachedCrops']
 
-# %% ../nbs/08a_speed.ipynb #06ee87d1
+# %% ../nbs/08a_speed.ipynb #ad641bd8
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from .discriminator import PatchGAN
 from .multiscale import SemST
 from .trainer import Step, Training
 
-# %% ../nbs/08a_speed.ipynb #fda06c99
+# %% ../nbs/08a_speed.ipynb #5ff68fca
 @contextmanager
 def compiled(training: Training) -> Iterator[None]:
     "Inside, encoders, decoders, embedders and discriminators are compiled, each at its first call with new shapes; afterwards they are as before."
@@ -30,11 +31,12 @@ def compiled(training: Training) -> Iterator[None]:
     parts = [(critic, "forward") for critic in training.networks.values() if isinstance(critic, PatchGAN)]
     for branch in branches: parts += [(branch.generator, "encode"), (branch.generator, "decode"), (branch.embedder, "forward")]
     for module, name in parts: setattr(module, name, torch.compile(getattr(module, name), dynamic=False))
-    try: yield
+    try:
+        with torch._dynamo.config.patch(recompile_limit=64): yield          # versions of one function over all trainings of a process; past the limit it would run uncompiled
     finally:
         for module, name in parts: delattr(module, name)
 
-# %% ../nbs/08a_speed.ipynb #2a644ebc
+# %% ../nbs/08a_speed.ipynb #c93903b4
 class Tape:
     "Buffers for the values that `per_step` asks for, in the order in which it asks; filled for one step at a time."
     def __init__(self, device: torch.device): self.device, self.makers, self.buffers, self.ahead = device, [], [], None
@@ -57,7 +59,7 @@ class Tape:
         self.asked += 1
         return self.buffers[self.asked - 1]
 
-# %% ../nbs/08a_speed.ipynb #e12bf7fd
+# %% ../nbs/08a_speed.ipynb #1cef061f
 class Recorded:
     "A step that is played a few times, then recorded as one CUDA graph, and from then on replayed with other pictures and other values on its tape."
     def __init__(self, training: Training, play: Step, rehearsals: int = 3):
@@ -80,7 +82,9 @@ class Recorded:
         "A step as usual, but on the stream of the recording, as CUDA wants it."
         self.rehearsals -= 1
         self.stream.wait_stream(torch.cuda.current_stream())
-        with self.tape_in(training), torch.cuda.stream(self.stream): values = self.play(training, self.x_src, self.y_tgt)
+        with self.tape_in(training), torch.cuda.stream(self.stream), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*capturable=True")     # Adam would rather be recorded; it will be
+            values = self.play(training, self.x_src, self.y_tgt)
         torch.cuda.current_stream().wait_stream(self.stream)
         return values
 
@@ -91,20 +95,23 @@ class Recorded:
         finally: training.tape = None
 
 def recorded(training: Training, play: Step) -> Step:
-    """The step as a recording where that is possible, else as it is: on one GPU, for methods whose steps are all alike. (FastCUT mirrors every other one;
+    """The step as a recording where that is possible, else as it is: on one GPU, for methods whose steps are all alike. (FastCUT mirrors a random half;
     SCC's solver looks at its result.)"""
     c, engine = training.config, training.accelerator
     possible = engine.device.type == "cuda" and engine.num_processes == 1 and not c.mirror and not c.lambda_scc
     return Recorded(training, play) if possible else play
 
-# %% ../nbs/08a_speed.ipynb #5b9582c0
+# %% ../nbs/08a_speed.ipynb #b27720a4
 class CachedCrops(UnpairedCrops):
     "The same crops, from pictures that are decoded once and then stay on a device, as bytes."
     def __init__(self, data: UnpairedCrops, device: torch.device):
         vars(self).update(vars(data))
         files = sorted({file for domain in self.files.values() for file in domain})
-        with ThreadPoolExecutor() as pool: pictures = pool.map(lambda file: TF.pil_to_tensor(self.read(file)).to(device), files)
-        self.pictures = dict(zip(files, pictures))
+        with warnings.catch_warnings(), ThreadPoolExecutor() as pool:          # `open_image` changes the filters, and threads cannot do that in turns
+            try: self.pictures = dict(zip(files, pool.map(lambda file: TF.pil_to_tensor(self.read(file)).to(device), files)))
+            except BaseException:                                              # a damaged file, Ctrl-C: the rest need not be read
+                pool.shutdown(cancel_futures=True)
+                raise
         self.levels = to_tensor(Image.fromarray(np.arange(256, dtype=np.uint8)[None]))[0, 0].to(device)   # a table, since a GPU rounds the division otherwise
 
     def draw(self, domain: Domain, sample: int) -> Float[Tensor, "3 crop crop"]:

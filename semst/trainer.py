@@ -182,7 +182,7 @@ class Players:
         self.model, self.critic = SemST(config.model), new_critic(config)
         self.networks = nn.ModuleDict(dict(semst=self.model, discriminator=self.critic) | self.partners()).to(accelerator.device)
         players = dict(generator=["semst", "back"], discriminator=["discriminator", "other_discriminator"])
-        how = dict(lr=config.lr, betas=(config.beta1, config.beta2), fused=True, capturable=accelerator.device.type == "cuda")
+        how = dict(lr=config.lr, betas=(config.beta1, config.beta2), fused=True, capturable=config.compile and accelerator.device.type == "cuda")
         self.optimizers = {player: torch.optim.Adam(self.groups(names), **how) for player, names in players.items()}
         self.tape = None                                                # where a recorded step keeps what `per_step` gave it (notebook 08a)
 
@@ -199,7 +199,7 @@ class Players:
         return dict(teachers=nn.ModuleDict({name: deepcopy(b.embedder) for name, b in self.model.branches.items()}).requires_grad_(False))
 
     def per_step(self, make: Callable[[int], float | Tensor]) -> float | Tensor:
-        "`make(step)`: a value that nothing but the step's number decides. What is drawn or scheduled passes through here, and so can be replaced from step to step in a recording."
+        "`make(step)`: a value that nothing but the step's number decides. Schedules, patch locations and the box pass through here, and so can be replaced from step to step in a recording."
         if self.tape: return self.tape(make)
         value = make(self.step)
         return value.to(self.accelerator.device) if isinstance(value, Tensor) else value

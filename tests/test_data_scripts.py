@@ -479,7 +479,10 @@ def test_camvid_with_noise(tmp_path, capsys):
     twice(camvid.main, source, "--noise", "8", out=out)
     blue = pixels(out / "testA/test_0.png")[..., 2].astype(float)
     assert abs(blue.mean() - 192) < 4 and 8 < blue.std() < 8 * 3**0.5 + 1
-    assert 1 < blue.reshape(4, 16, 4, 16).mean((1, 3)).std() and blue.reshape(4, 16, 4, 16).std((1, 3)).mean() > 8
+    blocks = lambda side: blue.reshape(64 // side, side, 64 // side, side).mean((1, 3))
+    assert blocks(16).std() > 4                                                       # the coarse scale; the others leave about 1
+    assert (blocks(4).reshape(4, 4, 4, 4).std((1, 3)).mean()) > 5                     # the middle one, inside the coarse one's cells; the others leave about 4
+    assert (blue.reshape(16, 4, 16, 4).std((1, 3)).mean()) > 6                        # the fine one, inside the middle one's cells
     assert not (pixels(out / "testA/test_1.png") == pixels(out / "testA/test_2.png")).all()   # the name decides
     assert (pixels(out / "testA_labels/test_0.png") == 4).all() and (out / "testB/test_0.jpg").read_bytes() == (source / "test/images/test_0.jpg").read_bytes()
     capsys.readouterr()

@@ -77,6 +77,23 @@ def test_mirror_is_numpy_s_reflection(n, m):
     assert mirror_index(n, m).tolist() == expected.tolist()
 
 
+def test_fusion_in_mixed_precision():
+    "Networks in bf16, a map or a resized picture in float32: the result has the finer of the two."
+    a, b, m = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), torch.rand(1, 1, 4, 4)
+    for pair in ((a.bfloat16(), b.bfloat16(), m), (a, b.bfloat16(), m.bfloat16()), (a.bfloat16(), b, m)):
+        fused = fuse(*pair)
+        assert fused.dtype == torch.float32
+        torch.testing.assert_close(fused, fuse(a, b, m), atol=1e-2, rtol=0)
+
+
+def test_a_box_whose_place_is_a_tensor_is_the_same_box():
+    x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16, requires_grad=True)
+    plain, other = Box(8, 16, 16), Box(torch.tensor(8), torch.tensor(16), 16)
+    assert torch.equal(plain.cut(x), other.cut(x)) and torch.equal(plain.paste(y, (32, 32)), other.paste(y, (32, 32)))
+    other.paste(y, (32, 32)).mul(x).sum().backward()
+    assert torch.equal(y.grad, plain.cut(x))
+
+
 def test_local_boxes_lie_inside_on_a_grid_of_8():
     boxes = [local_box(512, 256, rng(i)) for i in range(300)]
     assert all(b.top % 8 == 0 == b.left % 8 and 0 <= b.top <= 256 and 0 <= b.left <= 256 and b.side == 256 for b in boxes)

@@ -1,5 +1,8 @@
 "What a faster step may not change: its values, its crops, and the networks once it is over."
 import functools
+import signal
+import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,17 +90,24 @@ def test_compiled_networks_compute_the_same_and_are_let_go(monkeypatch):
 def test_compiled_networks_keep_channels_last(monkeypatch):
     "Every norm under the compiler hands a picture on in the order in which it came."
     from semst.generator import InstanceNorm
+    code = []
+    def backend(gm, inputs):
+        code.append(gm.code)
+        return gm.forward
     torch._dynamo.reset()
     x = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
     norm = InstanceNorm()
-    fast = torch.compile(norm, backend="aot_eager")(x)
+    fast = torch.compile(norm, backend=backend)(x)
+    assert "var_mean" in code[0] and "group_norm" not in code[0]                        # whose compiled form turns the picture over, on a GPU
     assert fast.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(fast, norm(x), atol=1e-5, rtol=1e-5)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
 
 
 def test_a_run_that_is_compiled_and_cached(folders, tmp_path, monkeypatch):
-    "The same log but for rounding, samples and a resumed run included; the cache changes no bit."
+    "The same log but for rounding, also after a stop; the cache changes no bit."
+    def stop(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch._dynamo.reset()
     asked, ask = [], runs.recorded
@@ -105,13 +115,15 @@ def test_a_run_that_is_compiled_and_cached(folders, tmp_path, monkeypatch):
     config = replace(ONE, steps=4, lambda_identity=1.0, lr=1e-6)           # a larger one makes differences of rounding
     logs = {}
     for name, how in dict(plain={}, cached=dict(cache=True), compiled=dict(compile=True, cache=True)).items():
-        model = train(*folders, tmp_path / name, replace(config, **how), quiet=True)
+        if name == "compiled":
+            with pytest.raises(KeyboardInterrupt): train(*folders, tmp_path / name, replace(config, **how), quiet=True, on_step=stop)
+        model = train(*folders, tmp_path / name, replace(config, **how), quiet=True, resume=name == "compiled")
         logs[name] = [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_log(tmp_path / name / "log.jsonl")]
         assert "encode" not in vars(model.branches["global"].generator)
-    assert asked == [True]                                                        # a recording, where there is a GPU
+    assert asked == [True, True]                                                        # a recording, where there is a GPU
     assert logs["plain"] == logs["cached"]
     for a, b in zip(logs["plain"], logs["compiled"]): same({k: v for k, v in a.items() if "norm" not in k}, {k: v for k, v in b.items() if "norm" not in k}, rel=5e-3)
-    assert (tmp_path / "plain/samples/step_00000003.png").exists() and (tmp_path / "compiled/samples/step_00000003.png").exists()
+    assert len(logs["compiled"]) == 4 and (tmp_path / "compiled/samples/step_00000003.png").exists()
 
 
 def test_samples_are_not_compiled(folders, tmp_path, monkeypatch):
@@ -165,6 +177,33 @@ def test_a_damaged_image_is_named_before_anything_is_written(folders, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_damaged_image_ends_the_reading_at_once(folders, monkeypatch):
+    started = []
+    def slow(self, file):
+        started.append(file)
+        if file.name == "000.png": raise InputError("the first one")
+        time.sleep(0.05)
+        return Image.new("RGB", (40, 40))
+    data = UnpairedCrops(*folders, 32, 40)
+    data.files = {"source": [Path(f"{i:03d}.png") for i in range(400)], "target": []}
+    monkeypatch.setattr(UnpairedCrops, "read", slow)
+    with pytest.raises(InputError, match="the first one"): CachedCrops(data, torch.device("cpu"))
+    assert len(started) < 100
+
+
+def test_the_cache_leaves_warnings_as_they_were(folders):
+    "Opening an image changes their filters for a moment, and threads do not take turns."
+    before = list(warnings.filters)
+    for _ in range(5): CachedCrops(UnpairedCrops(*folders, 32, 40), torch.device("cpu"))
+    assert list(warnings.filters) == before
+
+
+def test_a_run_that_is_refused_reads_no_image(folders, tmp_path, monkeypatch):
+    train(*folders, tmp_path / "r", replace(ONE, steps=1), quiet=True)
+    monkeypatch.setattr(runs, "CachedCrops", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(InputError, match="already holds a run"): train(*folders, tmp_path / "r", replace(ONE, steps=1, cache=True), quiet=True)
+
+
 def test_what_is_recorded():
     class Engine: device, num_processes = torch.device("cuda"), 1
     class Stand: config, accelerator = ONE, Engine
@@ -184,9 +223,9 @@ def test_what_is_recorded():
 
 
 @CUDA
-@pytest.mark.parametrize("config", [ONE, replace(TWO, lambda_identity=1.0)])
+@pytest.mark.parametrize("config", [ONE, replace(TWO, lambda_identity=1.0), replace(ONE, ts_embedder="momentum", batch_size=2)])
 def test_a_recorded_step_is_the_step(config):
-    (plain, x, y), (t, _, _) = training(replace(config, lr=1e-6)), training(replace(config, lr=1e-6))
+    (plain, x, y), (t, _, _) = training(replace(config, lr=1e-6)), training(replace(config, lr=1e-6, compile=True))      # which readies Adam for it
     play = Recorded(t, train_step)
     x, y = x.cuda(), y.cuda()
     for step in range(7):

@@ -1,10 +1,13 @@
 "The trainer's step computes what the benchmark's reference step computes: losses, gradients and updates. Every faster step is held to this."
+import functools
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import semst.generator
 import semst.trainer
 
 spec = importlib.util.spec_from_file_location("step_benchmark", Path(__file__).parent / "benchmarks" / "step.py")
@@ -43,3 +46,14 @@ def test_a_detached_critic_is_seen(monkeypatch):
     scores = semst.trainer.Training.scores
     monkeypatch.setattr(semst.trainer.Training, "scores", lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw))
     with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small("cut"))
+
+
+def test_the_compiled_side_is_held_to_the_reference(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    torch._dynamo.reset()
+    worst = bench.check_fast(small("two-branch"), "cpu", "fp32")
+    assert worst["losses compiled fp32"] < 1e-5 and worst["gradients compiled fp32"] < 2e-2
+    right = semst.generator.InstanceNorm.forward
+    monkeypatch.setattr(semst.generator.InstanceNorm, "forward", lambda self, x: right(self, x) * (1.001 if torch.compiler.is_compiling() else 1))
+    torch._dynamo.reset()
+    with pytest.raises(bench.Unequal, match="of the compiled side differ"): bench.check_fast(small("single-scale"), "cpu", "fp32")

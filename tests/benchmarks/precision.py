@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from semst.benchmark import PROFILES, Trial
-from semst.comparison import mean_interval
+from semst.comparison import T975, mean_interval
 
 
 class InPrecision(Trial):
@@ -28,11 +28,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
+    if args.seeds > len(T975): parser.error(f"--seeds {args.seeds}: at most {len(T975)}")
     torch.set_num_threads(1)
     InPrecision.compile, differences = args.compile, dict(sfd_oracle=[], pixel_accuracy=[])
     print(f"{'seed':>4s} {'precision':>9s} {'distance to oracle':>18s} {'pixel accuracy':>14s}")
     for seed in range(args.seeds):
-        trial = InPrecision(args.out / args.profile, args.profile, "sim2photo", seed)
+        trial = InPrecision(args.out / ("compiled" if args.compile else "plain") / args.profile, args.profile, "sim2photo", seed)
         last = {precision: trial.score(precision)[-1] for precision in ("fp32", "bf16")}
         for precision, row in last.items(): print(f"{seed:4d} {precision:>9s} {row['sfd_oracle']:18.2f} {row['pixel_accuracy']:14.3f}", flush=True)
         for name, values in differences.items(): values.append(last["bf16"][name] - last["fp32"][name])

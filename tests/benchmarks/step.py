@@ -405,7 +405,7 @@ def flops(step, x, y) -> int:
 
 
 def turns(sides: dict, x, y, rounds: int) -> dict[str, tuple[float, float]]:
-    "Seconds and processor seconds of a step, the median over rounds; a round is as many steps as fit a second, at most 20, of each side."
+    "Seconds and processor seconds of a step, the median over rounds; a round is as many steps of each side as fit two seconds for all, at most 20."
     for _ in range(5 if "fast" in sides else 0): sides["fast"](x, y)        # compiled, and recorded
     start = time.perf_counter()
     for step in sides.values(): step(x, y)
