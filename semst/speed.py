@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compiled', 'Tape', 'Recorded', 'recorded', 'CachedCrops']
 
-# %% ../nbs/08a_speed.ipynb #ad641bd8
+# %% ../nbs/08a_speed.ipynb #e5114cf1
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from .discriminator import PatchGAN
 from .multiscale import SemST
 from .trainer import Step, Training
 
-# %% ../nbs/08a_speed.ipynb #5ff68fca
+# %% ../nbs/08a_speed.ipynb #8c36fbf8
 @contextmanager
 def compiled(training: Training) -> Iterator[None]:
     "Inside, encoders, decoders, embedders and discriminators are compiled, each at its first call with new shapes; afterwards they are as before."
@@ -36,7 +36,7 @@ def compiled(training: Training) -> Iterator[None]:
     finally:
         for module, name in parts: delattr(module, name)
 
-# %% ../nbs/08a_speed.ipynb #c93903b4
+# %% ../nbs/08a_speed.ipynb #24c23a2f
 class Tape:
     "Buffers for the values that `per_step` asks for, in the order in which it asks; filled for one step at a time."
     def __init__(self, device: torch.device): self.device, self.makers, self.buffers, self.ahead = device, [], [], None
@@ -59,7 +59,7 @@ class Tape:
         self.asked += 1
         return self.buffers[self.asked - 1]
 
-# %% ../nbs/08a_speed.ipynb #1cef061f
+# %% ../nbs/08a_speed.ipynb #874a7e21
 class Recorded:
     "A step that is played a few times, then recorded as one CUDA graph, and from then on replayed with other pictures and other values on its tape."
     def __init__(self, training: Training, play: Step, rehearsals: int = 3):
@@ -101,7 +101,7 @@ def recorded(training: Training, play: Step) -> Step:
     possible = engine.device.type == "cuda" and engine.num_processes == 1 and not c.mirror and not c.lambda_scc
     return Recorded(training, play) if possible else play
 
-# %% ../nbs/08a_speed.ipynb #b27720a4
+# %% ../nbs/08a_speed.ipynb #400a9a17
 class CachedCrops(UnpairedCrops):
     "The same crops, from pictures that are decoded once and then stay on a device, as bytes."
     def __init__(self, data: UnpairedCrops, device: torch.device):
