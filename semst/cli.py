@@ -176,6 +176,7 @@ def parse(argv: list[str]) -> Command:
         command = " ".join(["semst", *(word for word in argv[:1] if word in ("train", "translate", "info"))])
         raise InputError(f"{one_line(complaint.getvalue())}; for all options, run {command} --help") from None
 
+# %% ../nbs/09_command_line.ipynb #782cfd93
 @contextlib.contextmanager
 def one_line_warnings():
     "Warnings as a command's user wants them: one line, without a place in our code."

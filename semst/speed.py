@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['compiled', 'Tape', 'Recorded', 'recorded', 'CachedCrops']
 
-# %% ../nbs/08a_speed.ipynb #e5114cf1
+# %% ../nbs/08a_speed.ipynb #7b15ec3d
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from .discriminator import PatchGAN
 from .multiscale import SemST
 from .trainer import Step, Training
 
-# %% ../nbs/08a_speed.ipynb #8c36fbf8
+# %% ../nbs/08a_speed.ipynb #42491534
 @contextmanager
 def compiled(training: Training) -> Iterator[None]:
     "Inside, encoders, decoders, embedders and discriminators are compiled, each at its first call with new shapes; afterwards they are as before."
@@ -36,7 +36,7 @@ def compiled(training: Training) -> Iterator[None]:
     finally:
         for module, name in parts: delattr(module, name)
 
-# %% ../nbs/08a_speed.ipynb #24c23a2f
+# %% ../nbs/08a_speed.ipynb #2904070b
 class Tape:
     "Buffers for the values that `per_step` asks for, in the order in which it asks; filled for one step at a time."
     def __init__(self, device: torch.device): self.device, self.makers, self.buffers, self.ahead = device, [], [], None
@@ -59,7 +59,7 @@ class Tape:
         self.asked += 1
         return self.buffers[self.asked - 1]
 
-# %% ../nbs/08a_speed.ipynb #874a7e21
+# %% ../nbs/08a_speed.ipynb #14fcf8b6
 class Recorded:
     "A step that is played a few times, then recorded as one CUDA graph, and from then on replayed with other pictures and other values on its tape."
     def __init__(self, training: Training, play: Step, rehearsals: int = 3):
@@ -101,17 +101,14 @@ def recorded(training: Training, play: Step) -> Step:
     possible = engine.device.type == "cuda" and engine.num_processes == 1 and not c.mirror and not c.lambda_scc
     return Recorded(training, play) if possible else play
 
-# %% ../nbs/08a_speed.ipynb #400a9a17
+# %% ../nbs/08a_speed.ipynb #8b6c9943
 class CachedCrops(UnpairedCrops):
     "The same crops, from pictures that are decoded once and then stay on a device, as bytes."
     def __init__(self, data: UnpairedCrops, device: torch.device):
         vars(self).update(vars(data))
         files = sorted({file for domain in self.files.values() for file in domain})
         with warnings.catch_warnings(), ThreadPoolExecutor() as pool:          # `open_image` changes the filters, and threads cannot do that in turns
-            try: self.pictures = dict(zip(files, pool.map(lambda file: TF.pil_to_tensor(self.read(file)).to(device), files)))
-            except BaseException:                                              # a damaged file, Ctrl-C: the rest need not be read
-                pool.shutdown(cancel_futures=True)
-                raise
+            self.pictures = dict(zip(files, pool.map(lambda file: TF.pil_to_tensor(self.read(file)).to(device), files)))   # in here: a failure cancels the rest
         self.levels = to_tensor(Image.fromarray(np.arange(256, dtype=np.uint8)[None]))[0, 0].to(device)   # a table, since a GPU rounds the division otherwise
 
     def draw(self, domain: Domain, sample: int) -> Float[Tensor, "3 crop crop"]:
