@@ -78,7 +78,7 @@ def ran_out_of_memory(e: BaseException) -> bool:
 @dataclass
 class Translate:
     "Translate a picture, or every picture in a folder, with a trained run."
-    run: Annotated[Positional[Path], arg(metavar="RUN")]         # folder of a run, or one semst.safetensors
+    run: Annotated[Positional[Path], arg(metavar="RUN")]         # folder of a run, or one file of weights (.safetensors)
     input: Annotated[Positional[Path], arg(metavar="INPUT")]     # picture or folder, any size
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]   # picture or folder; names are kept, of animations the first frame
     device: Literal["auto", "cpu", "cuda"] = "auto"   # auto: a GPU if there is one

@@ -82,7 +82,7 @@ def draw_curves(ax, curves: dict[str, list[dict]], references: dict[str, dict], 
     ax.set_xscale("symlog", linthresh=1, linscale=0.5)                      # one method that went astray must not press the others together
     ax.xaxis.set_major_formatter("{x:g}")
     ax.invert_xaxis(); ax.set_xlabel(f"segmenter Frechet distance to {where} (nearer to the right)"); ax.set_ylabel(score.replace("_", " "))
-    ax.legend(fontsize=7, ncols=2)
+    ax.legend(fontsize=7, ncols=2, title="dot: the last checkpoint", title_fontsize=7)
 
 # %% ../nbs/12d_figures.ipynb #d16a0c71
 def colours(ids: UInt8[Tensor, "h w"], classes: int) -> Float[Tensor, "3 h w"]:

@@ -175,7 +175,7 @@ class SemST(nn.Module):
 
     @staticmethod
     def from_pretrained(run: str | Path, device: str | torch.device = "cpu") -> "SemST":
-        "The translator of a run's folder (its newest checkpoint) or of one `semst.safetensors`; see `load_model`."
+        "The translator of a run's folder (its newest checkpoint) or of one file of weights; see `find_weights`."
         return load_model(run, device)
 
 # %% ../nbs/07_multiscale.ipynb #ea2bcf1b
@@ -260,13 +260,15 @@ def checkpoints(run: str | Path) -> list[Path]:
     return sorted(p.parent for p in Path(run).glob(f"checkpoints/step_{'[0-9]' * 8}/semst.safetensors"))
 
 def find_weights(run: str | Path) -> Path:
-    "The file with a run's newest translator: `run` is the file itself, one checkpoint, or a run's folder."
+    """The file with a run's newest translator: `run` is the file itself, one checkpoint, or a run's folder. Where a checkpoint has the average of
+    the weights (notebook 08), that."""
     run = Path(run)
     if run.is_file(): return run
     if not run.exists(): raise InputError(f"{run}: no such run")
-    if (run / "semst.safetensors").is_file(): return run / "semst.safetensors"
+    for name in ("average.safetensors", "semst.safetensors"):
+        if (run / name).is_file(): return run / name
     if not (found := checkpoints(run)): raise InputError(f"{run} is not a run of semst: it holds no checkpoints/step_*/semst.safetensors")
-    return found[-1] / "semst.safetensors"
+    return find_weights(found[-1])
 
 def load_model(run: str | Path, device: str | torch.device = "cpu") -> SemST:
     "The translator of a run, ready to translate; see `find_weights`."

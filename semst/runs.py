@@ -45,9 +45,7 @@ def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
     if final.exists(): return final
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    save_model(training.model, draft / "semst.safetensors")
-    for name, network in training.networks.items():
-        if name != "semst": save_weights(network, draft / f"{name}.safetensors")
+    for name, network in training.networks.items(): (save_model if isinstance(network, SemST) else save_weights)(network, draft / f"{name}.safetensors")
     moments = {f"{name}.{i}.{key}": value.cpu() for name, optimizer in training.optimizers.items()
                for i, state in optimizer.state_dict()["state"].items() for key, value in state.items()}
     save_file(moments, draft / "optimizers.safetensors")
@@ -281,10 +279,10 @@ def train(
                 log.scalars(step, record | dict(images_per_second=config.batch_size * (step - since) / (now - clock)))
                 clock, since = now, step
                 bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
-            if log and (step % config.sample_every == 0 or last): log.samples(step, training.model, previews)
+            if log and (step % config.sample_every == 0 or last): log.samples(step, training.translator, previews)
             bar.update()
             if on_step: on_step(step, record)
             if last: break
     engine.wait_for_everyone()                                        # for the last checkpoint
     if training.step < steps: raise KeyboardInterrupt(f"stopped at step {training.step} of {steps}; its checkpoint is written: go on with --resume")
-    return training.model.eval()
+    return training.translator.eval()

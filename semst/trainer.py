@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'PRESETS', 'Step', 'METHODS', 'check_ranges', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches',
-           'mean_over_taps', 'average_gradients', 'new_critic', 'Players', 'Training', 'ts_embeddings',
-           'content_losses', 'objective', 'train_step', 'Method', 'start_engine']
+           'mean_over_taps', 'ema_at', 'follow', 'average_gradients', 'new_critic', 'Players', 'Training',
+           'ts_embeddings', 'content_losses', 'objective', 'train_step', 'Method', 'start_engine']
 
 # %% ../nbs/08_trainer.ipynb #449ca7c2
 import math
@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 
 from .data import InputError, Resize, rng
@@ -39,7 +40,7 @@ RANGES = {   # what the values must be -> of which settings
     "finite and not negative": ("texture_weight structure_weight lambda_gan lambda_hdce lambda_ts lambda_identity lambda_nce lambda_relation lambda_scc "
                                 "lambda_cycle lambda_geometry", lambda v: 0 <= v < math.inf),
     "between 0 and 1": ("detail ts_warmup ts_momentum", lambda v: 0 <= v <= 1),
-    "at least 0 and below 1": ("beta1 beta2", lambda v: 0 <= v < 1),
+    "at least 0 and below 1": ("beta1 beta2 ema", lambda v: 0 <= v < 1),
     "at least -2**63 and below 2**63": ("seed", lambda v: -2**63 <= v < 2**63)}
 
 def check_ranges(config: "TrainConfig"):
@@ -66,6 +67,7 @@ class TrainConfig:
     beta1: float = 0.5                      # Adam's decay of the first moment
     beta2: float = 0.999                    # Adam's decay of the second moment
     attention_lr_factor: float = 0.1        # times lr: the scale attention's rate, which must not follow every whim of the discriminator
+    ema: float = 0.999                      # decay of the moving average of the translator's weights, which translates in their place; 0: none
     ndf: int = 64                           # channels after the discriminator's first convolution
     d_strides: tuple[int, ...] = (2, 2, 2, 1)   # of the discriminator; 2 2 2 1 sees 70x70 pixels
     d_downsample: Downsample = "stride"     # how the discriminator halves
@@ -115,8 +117,8 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainConfig":
-        "From plain values, as `config.json` holds them; an unknown key is an error."
-        return from_dict(cls, values | dict(model=from_dict(ModelConfig, values["model"])))
+        "From plain values, as `config.json` holds them; an unknown key is an error, a missing one has its default or what was done before it existed."
+        return from_dict(cls, dict(attention_lr_factor=1.0, ema=0.0) | values | dict(model=from_dict(ModelConfig, values["model"])))
 
 # %% ../nbs/08_trainer.ipynb #3b54cd62
 PRESETS = {
@@ -155,6 +157,15 @@ def mean_over_taps(loss: Callable[[Tensor, Tensor], Tensor], embeds_q: list[Tens
     if len({e.shape for e in embeds_q}) == 1: return loss(torch.cat(embeds_q).float(), torch.cat(embeds_k).float())
     return torch.stack([loss(q.float(), k.float()) for q, k in zip(embeds_q, embeds_k)]).mean()
 
+# %% ../nbs/08_trainer.ipynb #d042b658
+def ema_at(step: int, decay: float) -> float:
+    "The moving average's decay: short-sighted at first, so that the untrained weights are forgotten."
+    return min(decay, (1 + step) / (10 + step))
+
+def follow(slow: nn.Module, fast: nn.Module, decay: float):
+    "A slow copy of a network moves towards it: slow = decay * slow + (1 - decay) * fast."
+    get_ema_multi_avg_fn(decay)(list(slow.parameters()), list(fast.parameters()), None)
+
 # %% ../nbs/08_trainer.ipynb #35d1f962
 def average_gradients(parameters: list[nn.Parameter], accelerator: Accelerator):
     "Every process ends with the mean gradient, as if one process had seen the whole batch."
@@ -180,7 +191,9 @@ class Players:
         self.config, self.steps, self.accelerator, self.step = config, steps, accelerator, 0
         torch.manual_seed(config.seed)                                  # for the initial weights; nothing later draws from it
         self.model, self.critic = SemST(config.model), new_critic(config)
-        self.networks = nn.ModuleDict(dict(semst=self.model, discriminator=self.critic) | self.partners()).to(accelerator.device)
+        average = dict(average=deepcopy(self.model).requires_grad_(False)) if config.ema else {}
+        self.networks = nn.ModuleDict(dict(semst=self.model, discriminator=self.critic) | self.partners() | average).to(accelerator.device)
+        self.translator = self.networks["average"] if config.ema else self.model         # what the training is for
         players = dict(generator=["semst", "back"], discriminator=["discriminator", "other_discriminator"])
         how = dict(lr=config.lr, betas=(config.beta1, config.beta2), fused=True, capturable=config.compile and accelerator.device.type == "cuda")
         self.optimizers = {player: torch.optim.Adam(self.groups(names), **how) for player, names in players.items()}
@@ -194,7 +207,7 @@ class Players:
         return [dict(params=part, share=share) for share, part in parts if part]
 
     def partners(self) -> dict[str, nn.Module]:
-        "Further networks: here the slow copies of F, if asked for; a baseline may bring a `back` generator and an `other_discriminator`."
+        "Further players: here slow copies of F, if asked for; a baseline may bring a `back` generator and an `other_discriminator`."
         if self.config.ts_embedder != "momentum": return {}
         return dict(teachers=nn.ModuleDict({name: deepcopy(b.embedder) for name, b in self.model.branches.items()}).requires_grad_(False))
 
@@ -241,10 +254,10 @@ class Training(Players):
         return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
     def take(self, step: "Step", x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
-        "Play one step, let the slow copies of F follow, count it, and return its values as numbers, each the mean over the processes (in one transfer from the device)."
+        "Play one step, let the slow copies follow, count it, and return its values as numbers, each the mean over the processes (in one transfer from the device)."
         values = step(self, x_src, y_tgt)
-        for branch, teacher in self.networks["teachers"].items() if "teachers" in self.networks else ():
-            for slow, fast in zip(teacher.parameters(), self.model.branches[branch].embedder.parameters()): slow.lerp_(fast.detach(), 1 - self.config.ts_momentum)
+        for branch, teacher in self.networks["teachers"].items() if "teachers" in self.networks else (): follow(teacher, self.model.branches[branch].embedder, self.config.ts_momentum)
+        if self.config.ema: follow(self.translator, self.model, ema_at(self.step, self.config.ema))
         lr = lr_at(self.step / self.steps, self.config.lr)
         self.step += 1
         numbers = torch.stack([torch.as_tensor(v).detach().to(values["d_loss"]) for v in values.values()])

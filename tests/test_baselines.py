@@ -119,7 +119,7 @@ def test_every_network_of_a_game_learns(name):
     before = {k: v.clone() for k, v in t.networks.state_dict().items()}
     t.take(METHODS[name].step, x, y)
     moved = {k.split(".")[0] for k, v in t.networks.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == set(t.networks) == {"semst", "discriminator", "other_discriminator"} | ({"back"} if name == "cyclegan" else set())
+    assert moved == set(t.networks) == {"semst", "average", "discriminator", "other_discriminator"} | ({"back"} if name == "cyclegan" else set())
 
 
 def test_mirror_compares_mirrored_pictures():

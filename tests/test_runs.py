@@ -21,10 +21,10 @@ from test_trainer import ONE, TWO
 import semst.baselines
 import semst.runs
 from semst.data import InputError, UnpairedCrops
-from semst.multiscale import SemST
+from semst.multiscale import SemST, find_weights
 from semst.runs import CollapseAlarm, NonFiniteLoss, fingerprint, last_checkpoint, patient, read_log, same_images, train
 from semst.scenes import write_scenes
-from semst.trainer import Training
+from semst.trainer import TrainConfig, Training
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +315,30 @@ def test_a_run_s_folder(folders, tmp_path):
     assert not [p for p in (tmp_path / "r/checkpoints").rglob("*") if p.suffix not in ("", ".safetensors", ".json")]   # nothing that could execute
 
 
+def test_what_translates_is_the_average(folders, tmp_path):
+    model = run(folders, tmp_path / "r", ONE)
+    files = {f.stem: load_file(f) for f in last_checkpoint(tmp_path / "r").glob("*.safetensors")}
+    for name, weight in SemST.from_pretrained(tmp_path / "r").state_dict().items():
+        assert torch.equal(weight, files["average"][name]) and torch.equal(weight, model.state_dict()[name])
+    assert any(not torch.equal(files["semst"][name], files["average"][name]) for name in files["average"])
+    run(folders, tmp_path / "none", replace(ONE, ema=0.0))
+    assert find_weights(tmp_path / "none").name == "semst.safetensors" and not list((tmp_path / "none").rglob("average*"))
+
+
+def test_a_run_from_before_a_setting_existed_goes_on_as_it_began(folders, tmp_path):
+    as_then = replace(ONE, ema=0.0, attention_lr_factor=1.0)
+    run(folders, tmp_path / "whole", as_then)
+    def interrupt(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "old", as_then, on_step=interrupt)
+    about = json.loads((tmp_path / "old/config.json").read_text())
+    for name in ("ema", "attention_lr_factor"): del about["config"][name]
+    (tmp_path / "old/config.json").write_text(json.dumps(about))
+    run(folders, tmp_path / "old", TrainConfig.from_dict(about["config"]), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))
+    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"): run(folders, tmp_path / "old", ONE, resume=True)
+
+
 def test_bf16_trains(folders, tmp_path):
     run(folders, tmp_path / "r", replace(TWO, steps=2, mixed_precision="bf16"))
     last = json.loads((tmp_path / "r/log.jsonl").read_text().splitlines()[-1])
@@ -346,7 +370,7 @@ def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_p
     config, r = replace(ONE, keep=3), tmp_path / "r"
     run(folders, r, config)
     before = weights(r)
-    for name, content in (("semst.safetensors", b"no"), ("optimizers.safetensors", b""), ("state.json", b"{"), ("state.json", b'{"step": 99}')):
+    for name, content in (("semst.safetensors", b"no"), ("average.safetensors", b""), ("optimizers.safetensors", b""), ("state.json", b"{"), ("state.json", b'{"step": 99}')):
         good = (last_checkpoint(r) / name).read_bytes()
         (last_checkpoint(r) / name).write_bytes(content)
         with pytest.raises(InputError, match="step_00000006 is damaged.*remove it"): run(folders, r, config, resume=True)

@@ -59,6 +59,26 @@ def test_momentum_copy_follows_slowly():
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
 
+@pytest.mark.parametrize("step, decay", [(2, 3 / 12), (95, 0.9)])
+def test_the_average_follows_with_its_decay_and_is_no_player(step, decay):
+    t, x, y = training(replace(TWO, ema=0.9))
+    assert not {id(p) for p in t.translator.parameters()} & {id(p) for o in t.optimizers.values() for group in o.param_groups for p in group["params"]}
+    t.step, t.steps = step, 200
+    before = [p.clone() for p in t.translator.parameters()]
+    t.take(train_step, x, y)
+    assert t.translator is not t.model and t.translator.config == t.model.config
+    for old, slow, fast in zip(before, t.translator.parameters(), t.model.parameters(), strict=True):
+        torch.testing.assert_close(slow, decay * old + (1 - decay) * fast)
+        assert not slow.requires_grad and fast.requires_grad
+
+
+def test_without_an_average_the_weights_themselves_translate_and_the_training_is_the_same():
+    (t, x, y), (s, _, _) = training(replace(ONE, ema=0.0)), training(ONE)
+    assert t.translator is t.model and "average" not in t.networks
+    for _ in range(2): t.take(train_step, x, y), s.take(train_step, x, y)
+    for a, b in zip(t.model.parameters(), s.model.parameters(), strict=True): assert torch.equal(a, b)
+
+
 def test_objective_is_the_weighted_sum_of_equation_4():
     config = replace(TWO, lambda_gan=0.5, lambda_hdce=0.25, lambda_ts=3.0, lambda_identity=0.125, ts_warmup=0.0)
     t, x, y = training(config)

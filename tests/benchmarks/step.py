@@ -260,12 +260,12 @@ class Reference:
 # Both sides, and whether they do the same.
 
 def settings(objective: str, size: int, ngf: int | None = None, blocks: int | None = None, batch_size: int = 1) -> TrainConfig:
-    "Up to 128 pixels the networks of the preset `tiny`, above those of the paper; with other widths D and F keep their proportion."
+    "Up to 128 pixels the networks of the preset `tiny`, above those of the paper; with other widths D and F keep their proportion. No average: the peers keep none."
     base = PRESETS["tiny" if size <= 128 else "single-scale"]
     m = base.model
     ngf, blocks = ngf or m.ngf, blocks or m.blocks
     model = replace(m, scales=2 if objective == "two-branch" else 1, crop=size, local_crop=size // 2, ngf=ngf, blocks=blocks, embed_dim=4 * ngf)
-    return replace(base, model=model, ndf=max(1, base.ndf * ngf // m.ngf), steps=1000, batch_size=batch_size, **OBJECTIVES[NAMES[objective]])
+    return replace(base, model=model, ndf=max(1, base.ndf * ngf // m.ngf), steps=1000, batch_size=batch_size, ema=0.0, **OBJECTIVES[NAMES[objective]])
 
 
 class Ours:
