@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .baselines import BASELINES, OBJECTIVES, PRESETS
 from .data import InputError, list_images, load_image, open_image, resize_image, to_image, to_tensor
-from .metrics import (Segmenter, cached_inception, evaluate, fid_kid, image_folder, label_folder, load_labelled, load_segmenter,
+from .metrics import (Segmenter, cached_inception, distances, evaluate, fid_kid, image_folder, label_folder, load_labelled, load_segmenter,
                            luminance_correlation, save_segmenter, segment, semantic_scores, spread, train_segmenter)
 from .multiscale import SemST, load_model, translate_whole
 from .scenes import classes_of, write_scenes
@@ -140,15 +140,16 @@ class Domains:
     def drawn(self) -> tuple[str, ...]:
         "The sets that the package draws."
         if self.data_root is None: return ("trainA", "trainB", "testA", "oracle", "testB", "labelled")
-        return () if (self.data_root / "trainA").is_dir() else ("trainA", "testA")
+        source = () if (self.data_root / "trainA").is_dir() else ("trainA", "testA")
+        return source if label_folder(self.data_root / "trainB").is_dir() else (*source, "labelled")
     @property
     def size(self) -> Profile:
         p = PROFILES[self.profile]
-        return p._replace(steps=p.epochs * (p.train if self.drawn else len(list_images(image_folder(self.data_root / "trainA"))))) if p.epochs else p
+        return p._replace(steps=p.epochs * (p.train if "trainA" in self.drawn else len(list_images(image_folder(self.data_root / "trainA"))))) if p.epochs else p
     @property
     def folder(self) -> Path: return Path(self.results) / self.pair / f"seed{self.seed}"
     @property
-    def names(self) -> tuple[str, ...]: return class_names(self.pair, self.data_root, drawn=bool(self.drawn))
+    def names(self) -> tuple[str, ...]: return class_names(self.pair, self.data_root, drawn="trainA" in self.drawn)
     @property
     def yardstick(self) -> str: return "sfd_target" if self.data_root else "sfd_oracle"
 
@@ -206,7 +207,7 @@ def large_enough(folder: Path, crop: int, load: int, enlarged: Path) -> Path:
 class Bench(Sets):
     "The judge of the domains, and the rows of scores that it gives; made or loaded."
     def judge(self) -> Segmenter:
-        "A segmenter that has seen labelled target pictures only."
+        "A segmenter that has seen labelled target pictures only; where the target has no labels, drawn ones."
         path = self.folder / "judge.safetensors"
         if not path.exists():
             save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), self.size.judge_steps, self.seed), path)
@@ -214,11 +215,16 @@ class Bench(Sets):
 
     def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
         "One row of scores for translations of test A."
-        if not self.judged: return dict(n=len(y), inversion=luminance_correlation(self.pictures("testA"), y).mean().item())
-        return evaluate(y, *self.labelled("testA"), None if self.data_root else self.pictures("oracle"), self.pictures("testB"), self.judge(), self.names)
+        if self.judged: return evaluate(y, *self.labelled("testA"), None if self.data_root else self.pictures("oracle"), self.pictures("testB"), self.judge(), self.names)
+        return dict(n=len(y), inversion=luminance_correlation(self.pictures("testA"), y).mean().item()) | self.to_target(y)
+
+    def to_target(self, y: Float[Tensor, "n 3 h w"]) -> dict:
+        "Distances to the target's test pictures; none where there are fewer than four pictures a side."
+        target = self.pictures("testB")
+        return distances(y, self.judge(), target=target) if min(len(y), len(target)) >= 4 else {}
 
     def references(self) -> dict[str, dict]:
-        "The rows that every table has: the input itself, and the judge's ceiling, which is the oracle or, on real data, real target pictures."
+        "The rows that every table has: the input itself, and the ceiling, which is the oracle or, on real data, real target pictures."
         path = self.folder / "references.json"
         if not path.exists():
             rows = {"copy of the input": self.rate(self.pictures("testA"))}
@@ -227,6 +233,7 @@ class Bench(Sets):
             if self.data_root and self.judged and self.has_labels("testB"):
                 y, labels = self.labelled("testB")
                 rows["target pictures"] = evaluate(y, y, labels, None, y, self.judge(), self.names)
+            elif self.data_root and not self.judged: rows["target pictures"] = self.to_target(self.pictures("trainB"))
             write_json(path, rows)
         return json.loads(path.read_text())
 

@@ -134,7 +134,7 @@ def conclude(
         for name, interval in row.items(): metrics |= interval.numbers(f"lead over {m}, {name}")
     named = {"copy of the input": "the input", "oracle": "the oracle (ceiling)", "target pictures": "target pictures (ceiling)"}
     rows = {named.get(name, name): every for name, every in last_rows(curves, references).items()}
-    wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
+    wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(sfd_target="distance to the target", fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
     metrics |= {f"{name} of {m}": statistics.fmean(e[key] for e in entries) for key, name in wanted.items() for m, entries in rows.items() if all(key in e for e in entries)}
     if trial.profile == "smoke" or len(trials) < 3 or not trial.judged: return metrics, "smoke"
     return metrics, direction((i.low, i.high) for i in (*(leads[m]["pixel accuracy"] for m in BASELINES), *further))

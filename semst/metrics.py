@@ -7,7 +7,7 @@ __all__ = ['VOID', 'INCEPTION', 'check_ids', 'image_folder', 'label_folder', 'sp
            'train_segmenter', 'save_segmenter', 'load_segmenter', 'in_batches', 'segment', 'pooled_features',
            'count_pairs', 'Scores', 'scores', 'semantic_scores', 'flip_table', 'bootstrap', 'frechet_distance',
            'mmd_unbiased', 'kernel_distance', 'cached_inception', 'Pictures', 'fid_kid', 'wilson_interval',
-           'binomial_p', 'luminance_correlation', 'ColourInversion', 'evaluate']
+           'binomial_p', 'luminance_correlation', 'ColourInversion', 'distances', 'evaluate']
 
 # %% ../nbs/12_metrics.ipynb #7225020a
 import json
@@ -333,6 +333,20 @@ class ColourInversion:
         return self.mean < 0
 
 # %% ../nbs/12_metrics.ipynb #01413f15
+def distances(
+    translations: Float[Tensor, "n 3 h w"],
+    segmenter: Segmenter,
+    **others: Float[Tensor, "..."] | None,         # name -> pictures, or their `pooled_features`; None is left out
+) -> dict[str, float]:  # for each name: sfd_NAME, skd_NAME, and skd_NAME_error
+    "Frechet and kernel distance of translations to other pictures, in the segmenter's features."
+    features, row = pooled_features(segmenter, translations), {}
+    for name, images in others.items():
+        if images is None: continue
+        to = images if images.ndim == 2 else pooled_features(segmenter, images)          # many rows share these: computed once, they save time
+        row[f"sfd_{name}"] = frechet_distance(features, to)
+        row[f"skd_{name}"], row[f"skd_{name}_error"] = kernel_distance(features, to)
+    return row
+
 def evaluate(
     translations: Float[Tensor, "n 3 h w"], sources: Float[Tensor, "n 3 h w"],
     labels: UInt8[Tensor, "n h w"],                # the sources' label maps
@@ -347,10 +361,4 @@ def evaluate(
     for i, name in enumerate(("pixel_accuracy", "class_accuracy", "miou")):
         low, high = bootstrap(lambda chosen: scores(s.confusion[chosen])[i], n)
         row |= {name: s[i], f"{name}_low": low, f"{name}_high": high}
-    features = pooled_features(segmenter, translations)
-    for name, images in dict(oracle=oracle, target=target).items():
-        if images is None: continue
-        others = images if images.ndim == 2 else pooled_features(segmenter, images)      # many rows share these: computed once, they save time
-        row[f"sfd_{name}"] = frechet_distance(features, others)
-        row[f"skd_{name}"], row[f"skd_{name}_error"] = kernel_distance(features, others)
-    return row | dict(flips=s.flips.tolist(), inversion=luminance_correlation(sources, translations).mean().item())
+    return row | distances(translations, segmenter, oracle=oracle, target=target) | dict(flips=s.flips.tolist(), inversion=luminance_correlation(sources, translations).mean().item())

@@ -115,15 +115,24 @@ def test_a_labelled_folder_is_judged_without_an_oracle(real):
     assert "FID" not in table({"cut": [last]}) and "SFD oracle" not in table({"cut": [last]})
 
 
-def test_without_labels_there_are_pictures_and_little_else(tmp_path, monkeypatch):
+def test_without_labels_there_are_pictures_and_distances(tmp_path, monkeypatch):
     trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=("testA",)))
     monkeypatch.setattr(benchmark, "cached_inception", lambda: None)
     assert not trial.judged and not trial.teaches
-    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note"} and list(trial.references()) == ["copy of the input"]
+    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note", "sfd_target", "skd_target", "skd_target_error"}
+    found = trial.references()
+    assert list(found) == ["copy of the input", "target pictures"] and found["target pictures"]["sfd_target"] > 0
+    assert trial.drawn == ("labelled",) and trial.data()["labelled"].is_relative_to(trial.folder)           # drawings taught the judge
     fig = side_by_side(trial, ("cut",), rows=2)
     assert "No labels" in fig.get_suptitle() and not any(ax.patches or ax.get_xlabel() for ax in fig.axes)
     curves = dict.fromkeys(METHOD_NAMES, [trial.score("cut")])
     assert leads_of(trial, curves) == {} and conclude([trial], curves, [trial.references()], {})[1] == "smoke"
+
+
+def test_three_pictures_have_no_distance(tmp_path, monkeypatch):
+    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=(), sizes=SIZES[:3]))
+    monkeypatch.setattr(benchmark, "cached_inception", lambda: None)
+    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note"} and trial.references()["target pictures"] == {}
 
 
 def test_fid_where_its_weights_are(tmp_path, monkeypatch):
