@@ -73,7 +73,7 @@ def test_methods_differ_in_their_objective_alone(method):
 
 
 def test_seeds_of_a_profile():
-    assert [len(seeds_of("cpu", pair)) for pair in PAIRS] == [5, 5, 5, 5] and list(seeds_of("quick", "sim2photo")) == [0]
+    assert [len(seeds_of("cpu", pair)) for pair in PAIRS] == [3, 3, 3, 5] and list(seeds_of("quick", "sim2photo")) == [0]
 
 
 def test_unknown_method():
