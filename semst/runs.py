@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FREE', 'save_checkpoint', 'load_checkpoint', 'last_checkpoint', 'NonFiniteLoss', 'check_finite', 'CollapseAlarm',
            'stop_politely', 'patient', 'readable', 'anyone', 'together', 'read_log', 'RunLog', 'fingerprint',
-           'same_images', 'read_run', 'prepare_run', 'train']
+           'same_images', 'read_run', 'check_run', 'claimed', 'loop', 'train']
 
 # %% ../nbs/08b_runs.ipynb #c02ec0d3
 import hashlib
@@ -26,6 +26,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
@@ -36,7 +37,7 @@ from .data import InputError, UnpairedCrops
 from .discriminator import EQUILIBRIUM, GANLoss
 from .multiscale import SemST, checkpoints, save_model, save_weights, translate_whole
 from .speed import CachedCrops, compiled, recorded
-from .trainer import METHODS, StepBatches, TrainConfig, Training, start_engine
+from .trainer import METHODS, Step, StepBatches, TrainConfig, Training, start_engine
 
 # %% ../nbs/08b_runs.ipynb #59411236
 def save_checkpoint(training: Training, folder: Path, keep: int) -> Path:
@@ -216,26 +217,59 @@ def read_run(run: Path) -> dict:
 
 FREE = {"workers", "cache", "log_every", "sample_every", "checkpoint_every", "keep"}      # settings that change no weight: a resumed run may have others
 
-def prepare_run(run: Path, source: Path, target: Path, config: TrainConfig, data: UnpairedCrops, steps: int, resume: bool, write: bool = True):
-    "Make sure that RUN is free and (with `write`) begin its config.json; or with `resume` that it is the same run: same settings, same images."
+def check_run(run: Path, source: Path, target: Path, config: TrainConfig, data: UnpairedCrops, steps: int, resume: bool, tell: bool = True) -> dict:
+    "Make sure that RUN is free, or with `resume` that it is the same run: same settings, same images. Returns what its config.json shall say, and writes nothing."
     for folder in (source.resolve(), target.resolve()):
         if folder in (run.resolve(), *run.resolve().parents): raise InputError(f"{run} lies inside {folder}: its samples would become training images; choose another folder")
     about = dict(source=str(source.absolute()), target=str(target.absolute()), steps=steps, config=asdict(config),
                  data={domain: fingerprint(files) for domain, files in data.files.items()})
     if not resume:
         if last_checkpoint(run): raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
-        if write:
-            run.mkdir(parents=True, exist_ok=True)
-            (run / "config.json").write_text(json.dumps(about, indent=1))
-        return
+        return about
     old, new = read_run(run), json.loads(json.dumps(about))
     old["config"] = json.loads(json.dumps(asdict(TrainConfig.from_dict(old["config"]))))      # a setting that is younger than the run has its default
     for key in set(new["config"]) - FREE:
         if old["config"][key] != new["config"][key]:
             raise InputError(f"{run} began with {key} = {old['config'][key]}, not {new['config'][key]}: a resumed run keeps its settings")
-    for domain in new["data"]: same_images(old["data"][domain], new["data"][domain], about[domain], run, tell=write)
+    for domain in new["data"]: same_images(old["data"][domain], new["data"][domain], about[domain], run, tell)
+    return about
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    "RUN belongs to this training while it lasts; `InputError` if another one is at it. The lock dies with its process, so a crash leaves nothing to clean up."
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run / ".lock", timeout=0): yield
+    except Timeout: raise InputError(f"{run}: another training is writing into it; wait for its end, or choose another folder") from None
 
 # %% ../nbs/08b_runs.ipynb #8c9e3ad3
+def loop(training: Training, play: Step, batches: Iterator[dict], previews: list[dict], run: Path, on_step: Callable | None, quiet: bool):
+    "Step after step, to the last one or until someone asks to stop: what is computed is checked, logged, shown and saved."
+    c, engine, steps = training.config, training.accelerator, training.steps
+    alarm, critics = CollapseAlarm(c.gan), sum(name.endswith("discriminator") for name in training.networks)
+    log = RunLog(run, training.step) if engine.is_main_process else None
+    clock, since = time.perf_counter(), training.step
+
+    with stop_politely() as asked_to_stop, closing(log) if log else nullcontext(), tqdm(total=steps, initial=training.step, unit="step", disable=quiet or not log) as bar:
+        for batch in together(batches, training, run):
+            record = training.take(play, batch["x_src"].to(engine.device), batch["y_tgt"].to(engine.device))
+            check_finite(record, training.step, batch["x_file"] + batch["y_file"], run)
+            step = training.step
+            last = anyone(asked_to_stop(), engine) or step == steps
+            if log and (step % c.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", c.keep)
+            if alarm(record["d_loss"] / critics) and step % 100 == 0 and not bar.disable: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
+            if log and (step % c.log_every == 0 or last):
+                now = time.perf_counter()
+                log.scalars(step, record | dict(images_per_second=c.batch_size * (step - since) / (now - clock)))
+                clock, since = now, step
+                bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
+            if log and (step % c.sample_every == 0 or last): log.samples(step, training.translator, previews)
+            bar.update()
+            if on_step: on_step(step, record)
+            if last: break
+    engine.wait_for_everyone()                                        # for the last checkpoint
+
+# %% ../nbs/08b_runs.ipynb #8afc7b07
 def train(
     source: str | Path,                     # folder of source images
     target: str | Path,                     # folder of target images
@@ -253,36 +287,14 @@ def train(
     method = METHODS[config.method]
     training = method.training(config, steps, engine)                 # before anything is written: a setting that does not work leaves no folder
     batches = StepBatches(0, steps, config.batch_size, engine.process_index, engine.num_processes)
-    if config.cache:
-        prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=False)     # reading all images is not for a run that will be refused
-        data = CachedCrops(data, engine.device)
-    prepare_run(run, Path(source), Path(target), config, data, steps, resume, write=engine.is_main_process)
-    if resume and (newest := last_checkpoint(run)): load_checkpoint(training, newest)
-    batches.start = training.step
-    loader = DataLoader(data, batch_sampler=batches, num_workers=0 if config.cache else config.workers, worker_init_fn=patient)
-    play = recorded(training, method.step) if config.compile else method.step
-    previews, alarm = [data[i] for i in range(4)], CollapseAlarm(config.gan)
-    critics = sum(name.endswith("discriminator") for name in training.networks)
-    log = RunLog(run, training.step) if engine.is_main_process else None
-    clock, since = time.perf_counter(), training.step
-
-    with compiled(training) if config.compile else nullcontext(), stop_politely() as asked_to_stop, closing(log) if log else nullcontext(), tqdm(total=steps, initial=training.step, unit="step", disable=quiet or not log) as bar:
-        for batch in together(readable(loader), training, run):
-            record = training.take(play, batch["x_src"].to(engine.device), batch["y_tgt"].to(engine.device))
-            check_finite(record, training.step, batch["x_file"] + batch["y_file"], run)
-            step = training.step
-            last = anyone(asked_to_stop(), engine) or step == steps
-            if log and (step % config.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", config.keep)
-            if alarm(record["d_loss"] / critics) and step % 100 == 0 and not bar.disable: bar.write(f"step {step}: the discriminator's loss is near zero: it has won, and pictures will decay")
-            if log and (step % config.log_every == 0 or last):
-                now = time.perf_counter()
-                log.scalars(step, record | dict(images_per_second=config.batch_size * (step - since) / (now - clock)))
-                clock, since = now, step
-                bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
-            if log and (step % config.sample_every == 0 or last): log.samples(step, training.translator, previews)
-            bar.update()
-            if on_step: on_step(step, record)
-            if last: break
-    engine.wait_for_everyone()                                        # for the last checkpoint
+    about = check_run(run, Path(source), Path(target), config, data, steps, resume, tell=engine.is_main_process)
+    if config.cache: data = CachedCrops(data, engine.device)          # reading all images is not for a run that is refused
+    with claimed(run) if engine.is_main_process else nullcontext(), compiled(training) if config.compile else nullcontext():
+        if engine.is_main_process and not resume: (run / "config.json").write_text(json.dumps(about, indent=1))
+        if resume and (newest := last_checkpoint(run)): load_checkpoint(training, newest)
+        batches.start = training.step
+        loader = DataLoader(data, batch_sampler=batches, num_workers=0 if config.cache else config.workers, worker_init_fn=patient)
+        play = recorded(training, method.step) if config.compile else method.step
+        loop(training, play, readable(loader), [data[i] for i in range(4)], run, on_step, quiet)
     if training.step < steps: raise KeyboardInterrupt(f"stopped at step {training.step} of {steps}; its checkpoint is written: go on with --resume")
     return training.translator.eval()

@@ -1,4 +1,5 @@
 "The figures: the runner is strict, the workflow makes all five, and their manifests hold what a reviewer needs."
+import hashlib
 import json
 import re
 import shutil
@@ -54,7 +55,7 @@ def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
     assert runner.main(["fig4_horse2zebra", "--profile", "smoke", "-p", "data_root", "horses"]) == 0
     out = tmp_path / "project/results/horses/smoke/fig4_horse2zebra"                 # not among the results on drawn scenes
     m = json.loads((out / "manifest.json").read_text())
-    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB"}) and m["data"]["trainA"]["images"] == 4
+    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB", "labelled"}) and m["data"]["trainA"]["images"] == 4
     assert m["metrics"]["luminance correlation of the input"] == pytest.approx(1) and not any("accuracy" in k for k in m["metrics"])
     assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
 
@@ -65,7 +66,16 @@ def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
     (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
     code = runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")])
     if verdict is None: assert code == 1 and "no votes on scc" in capsys.readouterr().err
-    else: assert json.loads((tmp_path / "results/quick/fig1_user_study/manifest.json").read_text())["verdict"] == verdict
+    else:
+        m = json.loads((tmp_path / "results/quick/fig1_user_study/manifest.json").read_text())
+        assert m["verdict"] == verdict and m["parameters"]["votes_sha256"] == hashlib.sha256((tmp_path / "votes.csv").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("table, words", [("set;method\n1;cut\n", "needs a first line set,method,rater,prefers_semst"), ("set,method,rater,prefers_semst\n1,cut,0,1\n1,cut,1,yes\n", "votes.csv, line 3: prefers_semst is 'yes'")])
+def test_a_bad_table_of_votes_is_told_in_words(table, words, tmp_path, capsys):
+    (tmp_path / "votes.csv").write_text(table)
+    assert runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")]) == 1
+    assert words in capsys.readouterr().err
 
 
 def test_the_workflow_on_folders(tmp_path):

@@ -309,10 +309,26 @@ def test_alarm_rings_when_the_discriminator_has_won():
 
 def test_a_run_s_folder(folders, tmp_path):
     run(folders, tmp_path / "r", replace(TWO, steps=3))
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "log.jsonl", "samples", "checkpoints", "tensorboard"}
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {".lock", "config.json", "log.jsonl", "samples", "checkpoints", "tensorboard"}
     assert [p.name for p in sorted((tmp_path / "r/checkpoints").iterdir())] == ["step_00000002", "step_00000003"]
     assert SemST.from_pretrained(tmp_path / "r").config == TWO.model
     assert not [p for p in (tmp_path / "r/checkpoints").rglob("*") if p.suffix not in ("", ".safetensors", ".json")]   # nothing that could execute
+
+
+def test_two_trainings_never_share_a_folder(folders, tmp_path):
+    refused = []
+    def second(step, record):
+        if step != 2: return
+        for resume in (False, True):                                  # its first checkpoint comes after this
+            with pytest.raises(InputError, match="another training is writing into it") as e: run(folders, tmp_path / "r", ONE, resume=resume)
+            refused.append(e)
+    run(folders, tmp_path / "r", replace(ONE, checkpoint_every=4), on_step=second)
+    assert len(refused) == 2
+    run(folders, tmp_path / "whole", replace(ONE, checkpoint_every=4))
+    assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
+    def crash(step, record): raise RuntimeError("power cut")
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "c", ONE, on_step=crash)
+    run(folders, tmp_path / "c", ONE)                                  # a crash keeps no lock
 
 
 def test_what_translates_is_the_average(folders, tmp_path):
