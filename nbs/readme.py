@@ -16,9 +16,10 @@ def status() -> str:
     "A table of what the kept manifests say."
     rows = ["| figure | command | data | hardware | verdict | revision |", "|---|---|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*/*/manifest.json")):
-        m, profile = json.loads(path.read_text(encoding="utf-8")), path.parts[-3]
-        rows.append(f"| [{m['figure']}](reproduce/results/{profile}/{m['figure']}/figure.png) | `make reproduce PROFILE={profile}` | {m['data_name']} | {m['device']} "
-                    f"| [{m['verdict']}](reproduce/results/{profile}/{m['figure']}/manifest.json) | {m['git_revision'][:10]} |")
+        m, profile, place = json.loads(path.read_text(encoding="utf-8")), path.parts[-3], path.parent.relative_to(HERE.parent).as_posix()
+        figure = f"[{m['figure']}]({place}/figure.png)" if (path.parent / "figure.png").exists() else m["figure"]       # of photographs that are not ours there are numbers alone
+        on, data = (" DATA=datasets", f"{m['data_name']}: {m['parameters']['data_root']}") if m["parameters"].get("data_root") else ("", m["data_name"])
+        rows.append(f"| {figure} | `make reproduce PROFILE={profile}{on}` | {data} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
 

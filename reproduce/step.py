@@ -6,26 +6,24 @@
     python reproduce/step.py reader quick sim2photo 0 cut          figure 5: a segmenter trained on translations
 """
 import argparse
-import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from semst.benchmark import PAIRS, PROFILES, Trial, downstream
 from semst.data import InputError
-from semst.runs import read_run
+from semst.runs import claimed
+from semst.trainer import start_engine
 
 HERE = Path(__file__).resolve().parent
 
 
 def forget_if_stale(trial: Trial, method: str):
     "Remove what was made with other settings than today's: a run is not to go on under another objective."
-    run = trial.folder / method / "run"
-    if not (run / "config.json").exists(): return
-    if read_run(run)["config"] != json.loads(json.dumps(asdict(trial.config(method)))): shutil.rmtree(run.parent)
+    if not trial.stale(method): return
+    with claimed(trial.folder / method / "run", start_engine("no")): shutil.rmtree(trial.folder / method)        # not while another process trains there
 
 
 def main(argv=None) -> int:

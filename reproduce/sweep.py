@@ -37,7 +37,7 @@ def score(trial: Trial, name: str, changes: dict) -> list[dict]:
         if not (folder / f"run/checkpoints/step_{config.steps:08d}").exists():
             train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")
-        write_json(folder / "scores.json", [dict(step=int(c.name[5:])) | trial.rate(translate_all(load_model(c / "semst.safetensors"), x))
+        write_json(folder / "scores.json", [dict(step=int(c.name[5:])) | trial.rate(translate_all(load_model(c), x))
                                             for c in sorted((folder / "run/checkpoints").glob("step_*"))])
     return json.loads((folder / "scores.json").read_text())
 

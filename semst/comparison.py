@@ -61,9 +61,8 @@ def repetitions(results: str | Path, profile: str, pair: str, shown: int = 0, da
     return trials, trials[shown]
 
 def data_of(trials: list[Trial]) -> dict[str, Path]:
-    "Name -> folder of every set of pictures behind the trials, for the manifest; real folders are the same for every seed."
-    if trials[0].data_root: return {name: image_folder(folder) for name, folder in trials[0].data().items()}
-    return {f"seed {t.seed}, {name}": image_folder(folder) for t in trials for name, folder in t.data().items()}
+    "Name -> folder of every set of pictures behind the trials, for the manifest; real folders are the same for every seed, drawn ones are named by theirs."
+    return {f"seed {t.seed}, {name}" if name in t.drawn else name: image_folder(folder) for t in trials for name, folder in t.data().items()}
 
 # %% ../nbs/12c_comparison.ipynb #8a6ec0a7
 MEANING = dict(pixel_accuracy="pixel accuracy", class_accuracy="class accuracy", miou="mIoU")

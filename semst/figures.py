@@ -66,7 +66,7 @@ def side_by_side(trial: Trial, methods: tuple[str, ...], rows: int = 4) -> Figur
         for i, ax in enumerate(column): show(ax, pictures[i], broken_boxes(labels[i], read[i]) if judge and name in methods else ())
         column[0].set_title(name, fontsize=9)
         if judge and name != "input": column[-1].set_xlabel(f"read right: {100 * (read == labels)[labels != VOID].float().mean():.0f} %", fontsize=8)
-    fig.suptitle(f"{heading(trial)}. " + ("Red: the judge reads another class than the input's" if judge else "No labels, so no judge"), fontsize=9)
+    fig.suptitle(f"{heading(trial)}. " + ("Red: the judge reads another class than the input's" if judge else "No labels, so nobody reads them"), fontsize=9)
     return fig
 
 # %% ../nbs/12d_figures.ipynb #860b536f

@@ -228,19 +228,23 @@ def check_run(run: Path, source: Path, target: Path, config: TrainConfig, data: 
         return about
     old, new = read_run(run), json.loads(json.dumps(about))
     old["config"] = json.loads(json.dumps(asdict(TrainConfig.from_dict(old["config"]))))      # a setting that is younger than the run has its default
-    for key in set(new["config"]) - FREE:
-        if old["config"][key] != new["config"][key]:
-            raise InputError(f"{run} began with {key} = {old['config'][key]}, not {new['config'][key]}: a resumed run keeps its settings")
+    for key, value in new["config"].items():
+        if key not in FREE and old["config"][key] != value: raise InputError(f"{run} began with {key} = {old['config'][key]}, not {value}: a resumed run keeps its settings")
     for domain in new["data"]: same_images(old["data"][domain], new["data"][domain], about[domain], run, tell)
     return about
 
 @contextmanager
-def claimed(run: Path) -> Iterator[None]:
-    "RUN belongs to this training while it lasts; `InputError` if another one is at it. The lock dies with its process, so a crash leaves nothing to clean up."
-    run.mkdir(parents=True, exist_ok=True)
+def claimed(run: Path, engine: Accelerator) -> Iterator[None]:
+    "RUN belongs to this training while it lasts; `InputError`, in every process, if another one is at it. The lock dies with its process, so a crash leaves nothing to clean up."
+    lock, taken = FileLock(run / ".lock"), False
+    if engine.is_main_process:
+        run.mkdir(parents=True, exist_ok=True)
+        try: lock.acquire(timeout=0)
+        except Timeout: taken = True
     try:
-        with FileLock(run / ".lock", timeout=0): yield
-    except Timeout: raise InputError(f"{run}: another training is writing into it; wait for its end, or choose another folder") from None
+        if anyone(taken, engine): raise InputError(f"{run}: another training is writing into it; wait for its end, or choose another folder")
+        yield
+    finally: lock.release()
 
 # %% ../nbs/08b_runs.ipynb #8c9e3ad3
 def loop(training: Training, play: Step, batches: Iterator[dict], previews: list[dict], run: Path, on_step: Callable | None, quiet: bool):
@@ -287,9 +291,11 @@ def train(
     method = METHODS[config.method]
     training = method.training(config, steps, engine)                 # before anything is written: a setting that does not work leaves no folder
     batches = StepBatches(0, steps, config.batch_size, engine.process_index, engine.num_processes)
-    about = check_run(run, Path(source), Path(target), config, data, steps, resume, tell=engine.is_main_process)
+    check = lambda tell: check_run(run, Path(source), Path(target), config, data, steps, resume, tell)
+    check(tell=engine.is_main_process)
     if config.cache: data = CachedCrops(data, engine.device)          # reading all images is not for a run that is refused
-    with claimed(run) if engine.is_main_process else nullcontext(), compiled(training) if config.compile else nullcontext():
+    with claimed(run, engine), compiled(training) if config.compile else nullcontext():
+        about = check(tell=False)                                     # again, now that nobody else can change it
         if engine.is_main_process and not resume: (run / "config.json").write_text(json.dumps(about, indent=1))
         if resume and (newest := last_checkpoint(run)): load_checkpoint(training, newest)
         batches.start = training.step
@@ -297,4 +303,4 @@ def train(
         play = recorded(training, method.step) if config.compile else method.step
         loop(training, play, readable(loader), [data[i] for i in range(4)], run, on_step, quiet)
     if training.step < steps: raise KeyboardInterrupt(f"stopped at step {training.step} of {steps}; its checkpoint is written: go on with --resume")
-    return training.translator.eval()
+    return training.translator.requires_grad_(True).eval()

@@ -48,7 +48,7 @@ def test_train_leaves_weights_and_what_info_reads(finished, capsys):
     assert list(finished.rglob("*.safetensors"))
     assert main(["info", str(finished)]) == 0
     out = capsys.readouterr().out
-    for part in ("4 of 4", "(4 images)", "gan", "lambda_ts", "ngf", "parameters", "semst.safetensors"): assert part in out, part
+    for part in ("4 of 4", "(4 images)", "gan", "lambda_ts", "ngf", "parameters", "average.safetensors"): assert part in out, part
 
 
 def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
@@ -233,7 +233,7 @@ def test_every_mistake_is_one_line_and_code_2(finished, horses, tmp_path, capsys
 
 def test_a_damaged_run_is_named(finished, horses, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "r")
-    weights = next((tmp_path / "r/checkpoints").glob("*4/semst.safetensors"))
+    weights = next((tmp_path / "r/checkpoints").glob("*4/average.safetensors"))
     weights.write_bytes(b"not a safetensors file")
     assert str(weights) in mistake(capsys, "translate", tmp_path / "r", horses, tmp_path / "out")
     (tmp_path / "r/config.json").write_text("{")

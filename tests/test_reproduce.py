@@ -55,7 +55,7 @@ def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
     assert runner.main(["fig4_horse2zebra", "--profile", "smoke", "-p", "data_root", "horses"]) == 0
     out = tmp_path / "project/results/horses/smoke/fig4_horse2zebra"                 # not among the results on drawn scenes
     m = json.loads((out / "manifest.json").read_text())
-    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB", "labelled"}) and m["data"]["trainA"]["images"] == 4
+    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB", "seed 0, labelled"}) and m["data"]["trainA"]["images"] == 4
     assert m["metrics"]["luminance correlation of the input"] == pytest.approx(1) and not any("accuracy" in k for k in m["metrics"])
     assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
 

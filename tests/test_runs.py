@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import Timeout
 from PIL import Image
 from safetensors.torch import load_file
 from test_trainer import ONE, TWO
@@ -22,9 +23,9 @@ import semst.baselines
 import semst.runs
 from semst.data import InputError, UnpairedCrops
 from semst.multiscale import SemST, find_weights
-from semst.runs import CollapseAlarm, NonFiniteLoss, fingerprint, last_checkpoint, patient, read_log, same_images, train
+from semst.runs import CollapseAlarm, NonFiniteLoss, claimed, fingerprint, last_checkpoint, patient, read_log, same_images, train
 from semst.scenes import write_scenes
-from semst.trainer import TrainConfig, Training
+from semst.trainer import TrainConfig, Training, start_engine
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +330,7 @@ def test_two_trainings_never_share_a_folder(folders, tmp_path):
     def crash(step, record): raise RuntimeError("power cut")
     with pytest.raises(RuntimeError): run(folders, tmp_path / "c", ONE, on_step=crash)
     run(folders, tmp_path / "c", ONE)                                  # a crash keeps no lock
+    with pytest.raises(Timeout, match="compiler"), claimed(tmp_path / "c", start_engine("no")): raise Timeout("compiler")      # somebody else's lock is not ours
 
 
 def test_what_translates_is_the_average(folders, tmp_path):
@@ -352,7 +354,7 @@ def test_a_run_from_before_a_setting_existed_goes_on_as_it_began(folders, tmp_pa
     (tmp_path / "old/config.json").write_text(json.dumps(about))
     run(folders, tmp_path / "old", TrainConfig.from_dict(about["config"]), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))
-    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"): run(folders, tmp_path / "old", ONE, resume=True)
+    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"): run(folders, tmp_path / "old", replace(as_then, ema=0.999), resume=True)
 
 
 def test_bf16_trains(folders, tmp_path):

@@ -233,3 +233,4 @@ def test_a_recorded_step_is_the_step(config):
         a, b = plain.take(train_step, *pictures), t.take(play, *pictures)
         same({k: v for k, v in a.items() if "norm" not in k}, {k: v for k, v in b.items() if "norm" not in k}, rel=1e-3)
     assert play.graph
+    for a, b in zip(plain.translator.parameters(), t.translator.parameters(), strict=True): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)    # the average follows replays, too

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import PROFILES, REPORTED, Trial
+from semst.benchmark import PROFILES, Trial, reported
 from semst.runs import last_checkpoint
 
 
@@ -23,7 +23,7 @@ def scores(results: Path, pair: str, method: str) -> list[tuple[dict, dict]]:
     for trained in sorted(results.glob(f"{pair}/seed*/{method}/trained")):
         trial = Trial(results, results.name, pair, int(trained.parents[1].name.removeprefix("seed")))
         last = last_checkpoint(trained.parent / "run")
-        found.append(tuple(trial.rate(trial.translate(last / f"{name}.safetensors", "testA")) for name in ("semst", "average")))
+        if (last / "average.safetensors").exists(): found.append(tuple(trial.rate(trial.translate(last / f"{name}.safetensors", "testA")) for name in ("semst", "average")))
     return found
 
 
@@ -36,13 +36,14 @@ def main():
     print("| pair | method | distance, last weights | average | read right, last weights | average | nearer | read better |\n|---|---|---:|---:|---:|---:|---:|---:|")
     gains = []
     for pair in sorted({p.parents[2].name for p in results.glob("*/seed*/*/trained")}):
-        for method in REPORTED:
+        for method in reported(results.name):
             if not (found := scores(results, pair, method)): continue
             columns = {key: [[row[key] for row in side] for side in zip(*found)] for key in ("sfd_oracle", "pixel_accuracy")}
             (d, d_mean), (a, a_mean) = columns.values()
             gains += [v - u for u, v in zip(a, a_mean)]
             means = " | ".join(f"{statistics.fmean(v):.{digits}f}" for v, digits in ((d, 2), (d_mean, 2), (a, 3), (a_mean, 3)))
             print(f"| {pair} | {method} | {means} | {sum(v < u for u, v in zip(d, d_mean))}/{len(d)} | {sum(v > u for u, v in zip(a, a_mean))}/{len(a)} |", flush=True)
+    if not gains: parser.error(f"{results}: holds no finished run with an average")
     print(f"\npixels read right, average less last weights: mean over {len(gains)} trainings {statistics.fmean(gains):+.3f}")
 
 

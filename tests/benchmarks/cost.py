@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from semst.baselines import BASELINES
-from semst.benchmark import PROFILES, REPORTED, config_for
+from semst.benchmark import PROFILES, config_for, reported
 from semst.convolution import ManyChannels
 from semst.data import rng
 from semst.trainer import METHODS, start_engine
@@ -41,7 +41,7 @@ def main():
     steps = {figure: EPOCHS * images for figure, images in FIGURES.items()}
     print(f"| method | TFLOP a step | {' | '.join(f'{f}: hours' for f in FIGURES)} |\n|---{'|---:' * (1 + len(FIGURES))}|")
     total, further = dict.fromkeys(FIGURES, 0.0), 0.0
-    for method in (*BASELINES, "semst", *(m for m in REPORTED if m not in (*BASELINES, "semst"))):
+    for method in (*BASELINES, "semst", *(m for m in reported("paper") if m not in (*BASELINES, "semst"))):
         work = count(method)
         hours = {figure: work * n / args.tflops / 1e12 / 3600 for figure, n in steps.items()}
         if method in (*BASELINES, "semst"):
