@@ -16,10 +16,11 @@ def status() -> str:
     "A table of what the kept manifests say."
     rows = ["| figure | command | data | hardware | verdict | revision |", "|---|---|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*/*/manifest.json")):
-        m, profile, place = json.loads(path.read_text(encoding="utf-8")), path.parts[-3], path.parent.relative_to(HERE.parent).as_posix()
-        figure = f"[{m['figure']}]({place}/figure.png)" if (path.parent / "figure.png").exists() else m["figure"]       # of photographs that are not ours there are numbers alone
-        on, data = (" DATA=datasets", f"{m['data_name']}: {m['parameters']['data_root']}") if m["parameters"].get("data_root") else ("", m["data_name"])
-        rows.append(f"| {figure} | `make reproduce PROFILE={profile}{on}` | {data} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
+        m, place = json.loads(path.read_text(encoding="utf-8")), path.parent.relative_to(HERE.parent).as_posix()
+        figure, profile, folder = m["figure"], m["parameters"]["profile"], m["parameters"].get("data_root")
+        name = f"[{figure}]({place}/figure.png)" if (path.parent / "figure.png").exists() else figure       # of photographs that are not ours we keep numbers alone
+        command = f"run.py {figure} --profile {profile} -p data_root datasets/{folder}" if folder else f"make reproduce PROFILE={profile}"
+        rows.append(f"| {name} | `{command}` | {m['data_name']}{f': {folder}' if folder else ''} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
 
@@ -59,11 +60,29 @@ def ends(profile: str = "cpu") -> str:
     return "\n".join(rows) if names else "Nothing is kept yet."
 
 
+def photographs() -> str:
+    "What was measured on photographs: a row for each method, a column for each folder of pictures and what could be measured there."
+    kept = {m["parameters"]["data_root"]: m["metrics"] for m in (json.loads(p.read_text(encoding="utf-8")) for p in sorted(RESULTS.glob("standin-*/*/manifest.json")))}
+    measures = {"read right": lambda v: f"{100 * v:.0f} %", "distance": "{:.1f}".format, "reader's mIoU": "{:.3f}".format}
+    names = {"read right": "pixel accuracy of {}", "distance": "distance to the target of {}", "reader's mIoU": "mIoU, trained on {}"}
+    columns = [(folder, measure) for folder, m in kept.items() for measure in measures if any(k.startswith(names[measure].format("")) for k in m)]
+    methods = dict.fromkeys(k[len("distance to the target of "):] for m in kept.values() for k in m if k.startswith("distance to the target of "))
+    alias = {"the input": "source", "target pictures (ceiling)": "target"}             # what readers were taught on
+    rows = ["| | " + " | ".join(f"{folder}: {measure}" for folder, measure in columns) + " |", "|---|" + "---:|" * len(columns)]
+    for method in methods:
+        cells = []
+        for folder, measure in columns:
+            key = names[measure].format(alias.get(method, method) if measure == "reader's mIoU" else method)
+            cells.append(measures[measure](kept[folder][key]) if key in kept[folder] else "")
+        rows.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(rows) if kept else "Nothing is kept yet."
+
+
 def readme(notebook: Path) -> str:
     parts = ["<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"]
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()).replace("<!-- ends -->", ends()))
+        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()).replace("<!-- ends -->", ends()).replace("<!-- photographs -->", photographs()))
         else:
             parts.append(f"```python\n{source}\n```")
             parts += ["```\n" + "".join(o["data"]["text/plain"]) + "\n```" for o in cell["outputs"] if o["output_type"] == "execute_result"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .data import InputError
 from .discriminator import discriminator_loss, generator_loss
 from .multiscale import SemST
-from .trainer import METHODS, PRESETS, Method, Training, new_critic
+from .trainer import METHODS, PRESETS, Method, Training, luminance_correlation, new_critic
 
 # %% ../nbs/08c_baselines.ipynb #6ecc49ae
 Painter = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b 3 h w"]]
@@ -64,7 +64,7 @@ def cyclegan_step(training: CycleGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Fl
         with training.accelerator.autocast(): terms["identity"] = (F.l1_loss(there(y_tgt), y_tgt) + F.l1_loss(back(x_src), x_src)).float()
     loss_g = sum(getattr(c, f"lambda_{name}") * term for name, term in terms.items())
     norm_g = training.update("generator", loss_g)
-    return dict(d_loss=loss_d, g_loss=loss_g, d_real=real.mean(), d_fake=fake.mean(), **terms, d_grad_norm=norm_d, g_grad_norm=norm_g)
+    return dict(d_loss=loss_d, g_loss=loss_g, d_real=real.mean(), d_fake=fake.mean(), luminance=luminance_correlation(x_src, y_fake.detach()).mean(), **terms, d_grad_norm=norm_d, g_grad_norm=norm_g)
 
 # %% ../nbs/08c_baselines.ipynb #78245662
 def quarter_turn(v: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c w h"]: return v.rot90(1, dims=(-2, -1))
@@ -105,7 +105,7 @@ def gcgan_step(training: GcGAN, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Te
         with training.accelerator.autocast(): terms["identity"] = F.l1_loss(paint(y_tgt), y_tgt).float()
     loss_g = sum(getattr(c, f"lambda_{name}") * term for name, term in terms.items())
     norm_g = training.update("generator", loss_g)
-    return dict(d_loss=loss_d, g_loss=loss_g, d_real=real.mean(), d_fake=fake.mean(), **terms, d_grad_norm=norm_d, g_grad_norm=norm_g)
+    return dict(d_loss=loss_d, g_loss=loss_g, d_real=real.mean(), d_fake=fake.mean(), luminance=luminance_correlation(x_src, y_fake.detach()).mean(), **terms, d_grad_norm=norm_d, g_grad_norm=norm_g)
 
 # %% ../nbs/08c_baselines.ipynb #178598f2
 METHODS.update(cyclegan=Method(CycleGAN, cyclegan_step), gcgan=Method(GcGAN, gcgan_step))

@@ -23,11 +23,11 @@ from torch import Tensor
 from .baselines import BASELINES, OBJECTIVES, PRESETS
 from .data import InputError, list_images, load_image, open_image, resize_image, to_image, to_tensor
 from .metrics import (Segmenter, cached_inception, distances, evaluate, fid_kid, image_folder, label_folder, load_labelled, load_segmenter,
-                           luminance_correlation, save_segmenter, segment, semantic_scores, spread, train_segmenter)
+                           save_segmenter, segment, semantic_scores, spread, train_segmenter)
 from .multiscale import SemST, load_model, translate_whole
 from .scenes import classes_of, write_scenes
 from .runs import read_run, train
-from .trainer import TrainConfig
+from .trainer import TrainConfig, luminance_correlation
 
 # %% ../nbs/12b_benchmark.ipynb #bb1872bf
 class Pair(NamedTuple):

@@ -7,7 +7,7 @@ __all__ = ['VOID', 'INCEPTION', 'check_ids', 'image_folder', 'label_folder', 'sp
            'train_segmenter', 'save_segmenter', 'load_segmenter', 'in_batches', 'segment', 'pooled_features',
            'count_pairs', 'Scores', 'scores', 'semantic_scores', 'flip_table', 'bootstrap', 'frechet_distance',
            'mmd_unbiased', 'kernel_distance', 'cached_inception', 'Pictures', 'fid_kid', 'wilson_interval',
-           'binomial_p', 'luminance_correlation', 'ColourInversion', 'distances', 'evaluate']
+           'binomial_p', 'distances', 'evaluate']
 
 # %% ../nbs/12_metrics.ipynb #7225020a
 import json
@@ -31,6 +31,7 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from .data import InputError, list_images, load_image, open_image, resize_image, rng, to_tensor
 from .generator import InstanceNorm
 from .multiscale import save_weights
+from .trainer import luminance_correlation
 
 # %% ../nbs/12_metrics.ipynb #84afce63
 VOID = 255      # the label of pixels that count for nothing: unlabelled in the data, or beyond the classes
@@ -314,23 +315,6 @@ def binomial_p(k: int, n: int, p: float = 0.5) -> float:
     log_chance = lambda i: math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + i * math.log(p) + (n - i) * math.log1p(-p)
     chances = [math.exp(log_chance(i)) for i in range(n + 1)]
     return min(1.0, math.fsum(c for c in chances if c <= chances[k] * (1 + 1e-7)))     # equal chances must not differ by rounding
-
-# %% ../nbs/12_metrics.ipynb #225609f3
-def luminance_correlation(x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
-    "Pearson correlation, over the pixels of each picture, of the grey values of x and y (Rec. 601 weights); 0 for a flat picture."
-    grey = lambda p: (p.float() * torch.tensor([0.299, 0.587, 0.114], device=p.device)[:, None, None]).sum(1).flatten(1)
-    a, b = (g - g.mean(1, keepdim=True) for g in (grey(x), grey(y)))
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
-
-class ColourInversion:
-    "Rings when translations are bright where their sources are dark: a state that finite losses do not show."
-    def __init__(self, memory: int = 100): self.mean, self.decay = 1.0, 1 - 1 / memory
-
-    def __call__(self, x_src: Float[Tensor, "b 3 h w"], y_fake: Float[Tensor, "b 3 h w"]) -> bool:
-        "Feed one batch; True while the running mean of the correlation is below 0."
-        now = luminance_correlation(x_src.detach(), y_fake.detach()).mean().item()
-        self.mean = self.decay * self.mean + (1 - self.decay) * now
-        return self.mean < 0
 
 # %% ../nbs/12_metrics.ipynb #01413f15
 def distances(

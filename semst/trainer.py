@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RANGES', 'PRESETS', 'Step', 'METHODS', 'check_ranges', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches',
            'mean_over_taps', 'ema_at', 'follow', 'average_gradients', 'new_critic', 'Players', 'Training',
-           'ts_embeddings', 'content_losses', 'objective', 'train_step', 'Method', 'start_engine']
+           'ts_embeddings', 'content_losses', 'luminance_correlation', 'objective', 'train_step', 'Method',
+           'start_engine']
 
 # %% ../nbs/08_trainer.ipynb #449ca7c2
 import math
@@ -307,6 +308,13 @@ def content_losses(
         losses |= dict(ts=ts.loss, texture=ts.texture, structure=ts.structure)
     return losses
 
+# %% ../nbs/08_trainer.ipynb #e9338f0f
+def luminance_correlation(x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
+    "Pearson correlation, over the pixels of each picture, of the grey values of x and y (Rec. 601 weights); 0 for a flat picture."
+    grey = lambda p: (0.299 * p[:, 0] + 0.587 * p[:, 1] + 0.114 * p[:, 2]).flatten(1)
+    a, b = (g - g.mean(1, keepdim=True) for g in (grey(x.float()), grey(y.float())))
+    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-6)
+
 # %% ../nbs/08_trainer.ipynb #e6e25758
 def objective(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     "The weighted sum of eq. 4. A term's weight is that of its first word (`hdce_local`: `hdce`); a term without a weight is only logged."
@@ -349,7 +357,7 @@ def train_step(training: Training, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float
         loss_g, terms = objective(identity, weights), terms | identity
     norm_g = training.update("generator", loss_g)
 
-    seen = dict(d_real=real.mean(), d_fake=fake[0].mean()) | (dict(scale_map=box.cut(out.scale_map.detach()).mean()) if box else {})
+    seen = dict(d_real=real.mean(), d_fake=fake[0].mean(), luminance=luminance_correlation(x_src, out.fused.detach()).mean()) | (dict(scale_map=box.cut(out.scale_map.detach()).mean()) if box else {})
     return dict(d_loss=loss_d, g_loss=objective(terms, weights), **seen, **terms, d_grad_norm=norm_d, g_grad_norm=norm_g, gamma=gamma, ts_weight=ts_weight)
 
 # %% ../nbs/08_trainer.ipynb #7852cad1

@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semst.data import InputError
-from semst.metrics import (VOID, ColourInversion, Segmenter, binomial_p, bootstrap, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
-                           load_labelled, load_segmenter, luminance_correlation, mmd_unbiased, pooled_features, save_segmenter, segment,
+from semst.metrics import (VOID, Segmenter, binomial_p, bootstrap, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
+                           load_labelled, load_segmenter, mmd_unbiased, pooled_features, save_segmenter, segment,
                            semantic_scores, spread, train_segmenter, wilson_interval)
 
 
@@ -293,20 +293,7 @@ def test_fid_kid_says_what_is_missing(fidelity, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="pip install torch-fidelity"): fid_kid(a, a)
 
 
-# --- alarm and the whole row
-
-def test_inversion():
-    x = torch.rand(3, 3, 8, 8) * 2 - 1
-    assert luminance_correlation(x, -x).tolist() == pytest.approx([-1] * 3) and luminance_correlation(x, torch.ones_like(x)).tolist() == [0] * 3
-    assert luminance_correlation(x.bfloat16(), x.bfloat16()).tolist() == pytest.approx([1] * 3)
-
-
-def test_the_alarm_forgives_one_odd_batch():
-    x, alarm = torch.rand(1, 3, 8, 8), ColourInversion(memory=10)
-    assert not alarm(x, -x) and not alarm(x, x)
-    for _ in range(10): rings = alarm(x, (-x).requires_grad_())
-    assert rings and isinstance(alarm.mean, float)
-
+# --- the whole row
 
 def test_evaluate_is_plain_numbers(reader):
     images, labels = stripes(20)

@@ -23,7 +23,7 @@ import semst.baselines
 import semst.runs
 from semst.data import InputError, UnpairedCrops
 from semst.multiscale import SemST, find_weights
-from semst.runs import CollapseAlarm, NonFiniteLoss, claimed, fingerprint, last_checkpoint, patient, read_log, same_images, train
+from semst.runs import NonFiniteLoss, alarms, claimed, fingerprint, last_checkpoint, patient, read_log, same_images, train
 from semst.scenes import write_scenes
 from semst.trainer import TrainConfig, Training, start_engine
 
@@ -228,9 +228,9 @@ def test_few_replaced_images_are_a_repair_and_most_are_another_folder(replaced, 
 @pytest.mark.parametrize("method, critics", [("semst", 1), ("cyclegan", 2)])
 def test_the_alarm_hears_the_mean_of_the_critics(method, critics, folders, tmp_path, monkeypatch):
     heard, records = [], []
-    monkeypatch.setattr(semst.runs, "CollapseAlarm", lambda gan: lambda d_loss: heard.append(d_loss))
-    run(folders, tmp_path / "r", replace(ONE, steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0), on_step=lambda step, record: records.append(record["d_loss"]))
-    assert heard == [records[0] / critics]
+    monkeypatch.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: heard.append((critics, record["d_loss"], record["luminance"])) or [])
+    run(folders, tmp_path / "r", replace(ONE, steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0), on_step=lambda step, record: records.append(record))
+    assert heard == [(critics, records[0]["d_loss"], records[0]["luminance"])]
 
 
 def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_path):
@@ -303,9 +303,22 @@ def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(fol
 
 
 def test_alarm_rings_when_the_discriminator_has_won():
-    alarm = CollapseAlarm("bce")
-    assert not any(alarm(0.6) for _ in range(500))
-    assert any(alarm(0.001) for _ in range(500))
+    listen = alarms("bce", critics=2)
+    assert not any(listen(dict(d_loss=1.2, luminance=0.3)) for _ in range(500))
+    heard = [listen(dict(d_loss=0.05, luminance=0.3)) for _ in range(500)]                # 0.025 of each of two: below a twentieth of log 2
+    assert heard[0] == [] and len(heard[-1]) == 1 and "it has won" in heard[-1][0]
+    assert not any(alarms("bce", critics=1)(dict(d_loss=0.05, luminance=0.3)) for _ in range(500))       # each hears but one
+
+
+def test_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch(folders, tmp_path, capsys):
+    listen = alarms("lsgan", critics=1)
+    assert not any(listen(dict(d_loss=0.5, luminance=-1.0)) for _ in range(10))
+    heard = [listen(dict(d_loss=0.5, luminance=-0.5)) for _ in range(300)]
+    assert len(heard[-1]) == 1 and "colours are inverted" in heard[-1][0]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: ["all is lost"])
+        train(*folders, tmp_path / "r", replace(ONE, steps=100, log_every=100, sample_every=100, checkpoint_every=100))
+    assert "step 100: all is lost" in capsys.readouterr().out
 
 
 def test_a_run_s_folder(folders, tmp_path):

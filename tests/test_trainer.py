@@ -8,7 +8,7 @@ import torch
 
 from semst.data import InputError, rng
 from semst.multiscale import ModelConfig
-from semst.trainer import PRESETS, StepBatches, TrainConfig, Training, content_losses, lr_at, start_engine, train_step, ts_weight_at
+from semst.trainer import PRESETS, StepBatches, TrainConfig, Training, content_losses, lr_at, luminance_correlation, start_engine, train_step, ts_weight_at
 
 ONE = TrainConfig(model=ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16), ndf=4, d_strides=(2, 1), patches=32, centres=16,
                   steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3, gamma_end=1.0, lambda_identity=0.0)
@@ -77,6 +77,15 @@ def test_without_an_average_the_weights_themselves_translate_and_the_training_is
     assert t.translator is t.model and "average" not in t.networks
     for _ in range(2): t.take(train_step, x, y), s.take(train_step, x, y)
     for a, b in zip(t.model.parameters(), s.model.parameters(), strict=True): assert torch.equal(a, b)
+
+
+def test_inversion_shows_in_the_record():
+    x = torch.rand(3, 3, 8, 8) * 2 - 1
+    assert luminance_correlation(x, -x).tolist() == pytest.approx([-1] * 3) and luminance_correlation(x, torch.ones_like(x)).tolist() == [0] * 3
+    assert luminance_correlation(x.bfloat16(), x.bfloat16()).tolist() == pytest.approx([1] * 3)
+    t, x, y = training(ONE)
+    with torch.no_grad(): expected = luminance_correlation(x, t.model(x).fused).mean().item()
+    assert t.take(train_step, x, y)["luminance"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_objective_is_the_weighted_sum_of_equation_4():
