@@ -47,7 +47,7 @@ def leads(profile: str = "cpu") -> str:
     rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
     seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
     return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
-                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three has such a mark by chance."])
+                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, more than one column in three has such a mark by chance."])
 
 
 def ends(profile: str = "cpu") -> str:
