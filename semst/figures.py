@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import SymmetricalLogLocator
 from torch import Tensor
 
 from .benchmark import PAIRS, Trial
@@ -80,6 +81,7 @@ def draw_curves(ax, curves: dict[str, list[dict]], references: dict[str, dict], 
     for marker, (name, row) in zip("s*", references.items()): ax.plot(row[by], row[score], marker, color="grey", markersize=9, label=name)
     where = dict(sfd_oracle="the oracle", sfd_target="the target's pictures")[by]
     ax.set_xscale("symlog", linthresh=1, linscale=0.5)                      # one method that went astray must not press the others together
+    ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.invert_xaxis(); ax.set_xlabel(f"segmenter Frechet distance to {where} (nearer to the right)"); ax.set_ylabel(score.replace("_", " "))
     ax.legend(fontsize=7, ncols=2, title="dot: the last checkpoint", title_fontsize=7)
