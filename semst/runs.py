@@ -235,7 +235,7 @@ def check_run(run: Path, source: Path, target: Path, config: TrainConfig, data: 
         if last_checkpoint(run): raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
         return about
     old, new = read_run(run), json.loads(json.dumps(about))
-    old["config"] = json.loads(json.dumps(asdict(TrainConfig.from_dict(old["config"]))))      # a setting that is younger than the run has its default
+    old["config"] = json.loads(json.dumps(asdict(TrainConfig.from_dict(old["config"]))))      # a setting that is younger than the run has its default, or what was done before it existed
     for key, value in new["config"].items():
         if key not in FREE and old["config"][key] != value: raise InputError(f"{run} began with {key} = {old['config'][key]}, not {value}: a resumed run keeps its settings")
     for domain in new["data"]: same_images(old["data"][domain], new["data"][domain], about[domain], run, tell)

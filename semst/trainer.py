@@ -254,10 +254,11 @@ class Training(Players):
         optimizer.step()
         return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
-    def take(self, step: "Step", x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
+    def take(self, play: "Step", x_src: Float[Tensor, "b 3 h w"], y_tgt: Float[Tensor, "b 3 h w"]) -> dict[str, float]:
         "Play one step, let the slow copies follow, count it, and return its values as numbers, each the mean over the processes (in one transfer from the device)."
-        values = step(self, x_src, y_tgt)
-        for branch, teacher in self.networks["teachers"].items() if "teachers" in self.networks else (): follow(teacher, self.model.branches[branch].embedder, self.config.ts_momentum)
+        values = play(self, x_src, y_tgt)
+        if "teachers" in self.networks:
+            for branch, teacher in self.networks["teachers"].items(): follow(teacher, self.model.branches[branch].embedder, self.config.ts_momentum)
         if self.config.ema: follow(self.translator, self.model, ema_at(self.step, self.config.ema))
         lr = lr_at(self.step / self.steps, self.config.lr)
         self.step += 1
