@@ -2,6 +2,7 @@
 
     python nbs/readme.py [--print]
 """
+import csv
 import json
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def status() -> str:
         m, place = json.loads(path.read_text(encoding="utf-8")), path.parent.relative_to(HERE.parent).as_posix()
         figure, profile, folder = m["figure"], m["parameters"]["profile"], m["parameters"].get("data_root")
         name = f"[{figure}]({place}/figure.png)" if (path.parent / "figure.png").exists() else figure       # of photographs that are not ours we keep numbers alone
-        command = f"run.py {figure} --profile {profile} -p data_root datasets/{folder}" if folder else f"make reproduce PROFILE={profile}"
+        command = f"run.py {figure} --profile {profile} -p data_root standins/{folder}" if folder else f"make reproduce PROFILE={profile}"
         rows.append(f"| {name} | `{command}` | {m['data_name']}{f': {folder}' if folder else ''} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
@@ -47,7 +48,7 @@ def leads(profile: str = "cpu") -> str:
     rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
     seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
     return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
-                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, more than one column in three has such a mark by chance."])
+                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three of the long ones has such a mark by chance, and one in four of the short ones."])
 
 
 def ends(profile: str = "cpu") -> str:
@@ -55,9 +56,16 @@ def ends(profile: str = "cpu") -> str:
     path = RESULTS / profile / "fig5_domain_adaptation/manifest.json"
     m = json.loads(path.read_text(encoding="utf-8"))["metrics"] if path.exists() else {}
     names = [name[len("distance to the oracle of "):] for name in m if name.startswith("distance to the oracle of ")]
-    rows = ["| at the last checkpoint, mean of the seeds | distance to the oracle | pixels read right |", "|---|---:|---:|"]
-    rows += [f"| {name} | {m[f'distance to the oracle of {name}']:.2f} | {100 * m[f'pixel accuracy of {name}']:.0f} % |" for name in sorted(names, key=lambda n: m[f"distance to the oracle of {n}"])]
-    return "\n".join(rows) if names else "Nothing is kept yet."
+    if not names: return "Nothing is kept yet."
+    with open(path.with_name("scores.csv"), newline="") as f: scored = list(csv.DictReader(f))
+    last, spread = max((r["step"] for r in scored), key=lambda step: int(step or 0)), {}
+    for r in scored:
+        if r["step"] == last: spread.setdefault(r["method"], []).append(float(r["sfd_oracle"]))
+    rows = ["| at the last checkpoint, mean of the seeds | distance to the oracle | least and greatest | pixels read right |", "|---|---:|---:|---:|"]
+    for name in sorted(names, key=lambda n: m[f"distance to the oracle of {n}"]):
+        ends = f"{min(spread[name]):.1f} to {max(spread[name]):.1f}" if name in spread else ""
+        rows.append(f"| {name} | {m[f'distance to the oracle of {name}']:.2f} | {ends} | {100 * m[f'pixel accuracy of {name}']:.0f} % |")
+    return "\n".join(rows)
 
 
 def photographs() -> str:
