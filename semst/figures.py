@@ -53,8 +53,8 @@ def show(ax, picture: Float[Tensor, "3 h w"], boxes: list[Broken] = ()):
 
 def heading(trial: Trial) -> str:
     "What was translated, on which data, for how long."
-    where = f"folder {trial.data_root.name}" if trial.data_root else "embedded scenes"
-    return f"{PAIRS[trial.pair].title}: {where}, {trial.size.steps} steps at {trial.size.size} px, seed {trial.seed}"
+    what = f"Folder {trial.data_root.name}" if trial.data_root else f"{PAIRS[trial.pair].title}: embedded scenes"
+    return f"{what}, {trial.size.steps} steps at {trial.size.size} px, seed {trial.seed}"
 
 def side_by_side(trial: Trial, methods: tuple[str, ...], rows: int = 4) -> Figure:
     "Input, methods and (of drawn scenes) oracle for the first pictures of a trial's test set; with labels, boxes where the judge reads another class."
