@@ -346,8 +346,23 @@ def test_two_trainings_never_share_a_folder(folders, tmp_path):
     with pytest.raises(Timeout, match="compiler"), claimed(tmp_path / "c", start_engine("no")): raise Timeout("compiler")      # somebody else's lock is not ours
 
 
-def test_what_translates_is_the_average(folders, tmp_path):
+def test_a_run_that_came_first_is_not_written_over(folders, tmp_path, monkeypatch):
+    "While this training read its images, another one began in the folder and was stopped."
+    cached = semst.runs.CachedCrops
+    def meanwhile(data, device):
+        monkeypatch.setattr(semst.runs, "CachedCrops", cached)
+        run(folders, tmp_path / "r", replace(ONE, lr=1e-3))
+        return cached(data, device)
+    monkeypatch.setattr(semst.runs, "CachedCrops", meanwhile)
+    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", replace(ONE, cache=True))
+    assert json.loads((tmp_path / "r/config.json").read_text())["config"]["lr"] == 1e-3
+
+
+def test_what_translates_is_the_average(folders, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(semst.runs.RunLog, "samples", lambda self, step, model, previews: shown.append(model))
     model = run(folders, tmp_path / "r", ONE)
+    assert shown and all(m is model for m in shown)                                  # samples show what will translate
     files = {f.stem: load_file(f) for f in last_checkpoint(tmp_path / "r").glob("*.safetensors")}
     for name, weight in SemST.from_pretrained(tmp_path / "r").state_dict().items():
         assert torch.equal(weight, files["average"][name]) and torch.equal(weight, model.state_dict()[name])
