@@ -63,25 +63,25 @@ def ends(profile: str = "cpu") -> str:
         if r["step"] == last: spread.setdefault(r["method"], []).append(float(r["sfd_oracle"]))
     rows = ["| at the last checkpoint, mean of the seeds | distance to the oracle | least and greatest | pixels read right |", "|---|---:|---:|---:|"]
     for name in sorted(names, key=lambda n: m[f"distance to the oracle of {n}"]):
-        ends = f"{min(spread[name]):.1f} to {max(spread[name]):.1f}" if name in spread else ""
-        rows.append(f"| {name} | {m[f'distance to the oracle of {name}']:.2f} | {ends} | {100 * m[f'pixel accuracy of {name}']:.0f} % |")
+        least_and_greatest = f"{min(spread[name]):.1f} to {max(spread[name]):.1f}" if name in spread else ""
+        rows.append(f"| {name} | {m[f'distance to the oracle of {name}']:.2f} | {least_and_greatest} | {100 * m[f'pixel accuracy of {name}']:.0f} % |")
     return "\n".join(rows)
 
 
 def photographs() -> str:
     "What was measured on photographs: a row for each method, a column for each folder of pictures and what could be measured there."
     kept = {m["parameters"]["data_root"]: m["metrics"] for m in (json.loads(p.read_text(encoding="utf-8")) for p in sorted(RESULTS.glob("standin-*/*/manifest.json")))}
-    measures = {"read right": lambda v: f"{100 * v:.0f} %", "distance": "{:.1f}".format, "reader's mIoU": "{:.3f}".format}
-    names = {"read right": "pixel accuracy of {}", "distance": "distance to the target of {}", "reader's mIoU": "mIoU, trained on {}"}
-    columns = [(folder, measure) for folder, m in kept.items() for measure in measures if any(k.startswith(names[measure].format("")) for k in m)]
+    measures = {"read right": ("pixel accuracy of {}", "{:.0%}"), "distance": ("distance to the target of {}", "{:.1f}"), "reader's mIoU": ("mIoU, trained on {}", "{:.3f}")}
+    columns = [(folder, measure) for folder, m in kept.items() for measure, (name, _) in measures.items() if any(k.startswith(name.format("")) for k in m)]
     methods = dict.fromkeys(k[len("distance to the target of "):] for m in kept.values() for k in m if k.startswith("distance to the target of "))
     alias = {"the input": "source", "target pictures (ceiling)": "target"}             # what readers were taught on
     rows = ["| | " + " | ".join(f"{folder}: {measure}" for folder, measure in columns) + " |", "|---|" + "---:|" * len(columns)]
     for method in methods:
         cells = []
         for folder, measure in columns:
-            key = names[measure].format(alias.get(method, method) if measure == "reader's mIoU" else method)
-            cells.append(measures[measure](kept[folder][key]) if key in kept[folder] else "")
+            name, form = measures[measure]
+            key = name.format(alias.get(method, method) if measure == "reader's mIoU" else method)
+            cells.append(form.format(kept[folder][key]).replace("%", " %") if key in kept[folder] else "")
         rows.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(rows) if kept else "Nothing is kept yet."
 
@@ -90,7 +90,9 @@ def readme(notebook: Path) -> str:
     parts = ["<!-- Made from nbs/index.ipynb by `make readme`: edit the notebook. -->"]
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown": parts.append(source.replace("<!-- status -->", status()).replace("<!-- leads -->", leads()).replace("<!-- ends -->", ends()).replace("<!-- photographs -->", photographs()))
+        if cell["cell_type"] == "markdown":
+            for table in (status, leads, ends, photographs): source = source.replace(f"<!-- {table.__name__} -->", table())
+            parts.append(source)
         else:
             parts.append(f"```python\n{source}\n```")
             parts += ["```\n" + "".join(o["data"]["text/plain"]) + "\n```" for o in cell["outputs"] if o["output_type"] == "execute_result"]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'config_for',
            'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets',
-           'large_enough', 'Bench', 'Trial', 'downstream']
+           'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import json
@@ -244,8 +244,8 @@ class Bench(Sets):
         return json.loads(path.read_text())
 
 # %% ../nbs/12b_benchmark.ipynb #4064f360
-class Trial(Bench):
-    "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
+class Runs(Bench):
+    "The trainings of the methods."
     def config(self, method: str) -> TrainConfig:
         "`config_for`; real pictures are squashed for the training as they are for the test."
         config = config_for(method, self.size, self.seed)
@@ -260,14 +260,22 @@ class Trial(Bench):
         run = self.folder / method / "run"
         return (run / "config.json").exists() and read_run(run)["config"] != json.loads(json.dumps(asdict(self.config(method))))
 
+    def run(self, method: str) -> Path:
+        "Where a method's run lies or will lie; an `InputError` if the one that lies there is stale."
+        run = self.folder / method / "run"
+        if self.stale(method): raise InputError(f"{run}: was trained with other settings than today's; remove {run.parent}, or let the workflow train it again (reproduce/step.py)")
+        return run
+
     def train(self, method: str) -> Path:
         "Train a method, or go on with it; returns its run."
-        run, config = self.folder / method / "run", self.config(method)
-        if self.stale(method): raise InputError(f"{run}: was trained with other settings than today's; remove {run.parent}, or let the workflow train it again (reproduce/step.py)")
+        run, config = self.run(method), self.config(method)
         if not (run / f"checkpoints/step_{config.steps:08d}").exists():
             train(self.training_set("trainA", config), self.training_set("trainB", config), run, config, resume=(run / "config.json").exists(), quiet=True)
         return run
 
+# %% ../nbs/12b_benchmark.ipynb #bdcf75c4
+class Trial(Runs):
+    "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
     def translate(self, run: Path, name: str) -> Float[Tensor, "n 3 h w"]:
         "A set as a run, or one of its checkpoints, translates it: at the size it was trained at, then brought to the profile's."
         model, files = load_model(run, "cuda" if torch.cuda.is_available() else "cpu"), self.files(name)
@@ -276,8 +284,8 @@ class Trial(Bench):
 
     def score(self, method: str) -> list[dict]:
         "The scores of every checkpoint, in order; the last one's translations lie in METHOD/translations."
-        path = self.folder / method / "scores.json"
-        if self.stale(method) or not path.exists():
+        path = self.run(method).with_name("scores.json")
+        if not path.exists():
             run, curve = self.train(method), []
             for checkpoint in sorted((run / "checkpoints").glob("step_*")):
                 y = self.translate(checkpoint, "testA")
@@ -297,8 +305,8 @@ class Trial(Bench):
 # %% ../nbs/12b_benchmark.ipynb #87d21acf
 def downstream(trial: Trial, method: str) -> dict:
     "Scores on target scenes (test B) of a reader trained on translations of train A; `source` and `target` are methods too."
-    path = trial.folder / method / "downstream.json"
-    if method not in ("source", "target") and trial.stale(method) or not path.exists():
+    path = trial.run(method).with_name("downstream.json") if method not in ("source", "target") else trial.folder / method / "downstream.json"
+    if not path.exists():
         images, labels = trial.labelled("labelled" if method == "target" else "trainA")
         if method not in ("source", "target"): images = trial.translate(trial.train(method), "trainA")
         reader = train_segmenter(images, labels, len(trial.names), trial.size.judge_steps, trial.seed)

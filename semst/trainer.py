@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RANGES', 'PRESETS', 'Step', 'METHODS', 'check_ranges', 'TrainConfig', 'lr_at', 'ts_weight_at', 'StepBatches',
-           'mean_over_taps', 'ema_at', 'follow', 'average_gradients', 'new_critic', 'Players', 'Training',
+           'mean_over_taps', 'ema_at', 'follow', 'average_gradients', 'new_critic', 'Players', 'Given', 'Training',
            'ts_embeddings', 'content_losses', 'luminance_correlation', 'objective', 'train_step', 'Method',
            'start_engine']
 
@@ -212,6 +212,9 @@ class Players:
         if self.config.ts_embedder != "momentum": return {}
         return dict(teachers=nn.ModuleDict({name: deepcopy(b.embedder) for name, b in self.model.branches.items()}).requires_grad_(False))
 
+# %% ../nbs/08_trainer.ipynb #3b306a80
+class Given(Players):
+    "What nothing but the step's number decides."
     def per_step(self, make: Callable[[int], float | Tensor]) -> float | Tensor:
         "`make(step)`: a value that nothing but the step's number decides. Schedules, patch locations and the box pass through here, and so can be replaced from step to step in a recording."
         if self.tape: return self.tape(make)
@@ -229,14 +232,14 @@ class Players:
         top, left = (self.per_step(lambda step, side=side: local_box(m.crop, m.local_crop, rng(c.seed, step, "box"))[side]) for side in (0, 1))
         return Box(top, left, m.local_crop)
 
+# %% ../nbs/08_trainer.ipynb #64106085
+class Training(Given):
+    "The players' moves."
     def scores(self, *pictures: Float[Tensor, "b 3 _ _"], critic: str = "discriminator") -> list[Float[Tensor, "b 1 _ _"]]:
         "A critic's scores of one or several batches, in float32; batches of one size go through it as one."
         if len({p.shape for p in pictures}) > 1: return [score for p in pictures for score in self.scores(p, critic=critic)]
         with self.accelerator.autocast(): return self.networks[critic](torch.cat(pictures)).float().chunk(len(pictures))
 
-# %% ../nbs/08_trainer.ipynb #3b306a80
-class Training(Players):
-    "The players' moves."
     def turn(self, player: str):
         "Whose turn it is: its gradients are cleared, and only in the discriminators' own turn does the backward pass reach them."
         for name in ("discriminator", "other_discriminator"):
