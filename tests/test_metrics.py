@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semst.data import InputError
-from semst.metrics import (VOID, Segmenter, binomial_p, bootstrap, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
+from semst.metrics import (VOID, Segmenter, binomial_p, bootstrap, distances, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
                            load_labelled, load_segmenter, mmd_unbiased, pooled_features, save_segmenter, segment,
                            semantic_scores, spread, train_segmenter, wilson_interval)
 
@@ -303,6 +303,11 @@ def test_evaluate_is_plain_numbers(reader):
         f"{m}_{s}" for m in ("sfd", "skd") for s in ("oracle", "target")} | {"skd_oracle_error", "skd_target_error"}
     assert row["n"] == 20 and row["pixel_accuracy_low"] <= row["pixel_accuracy"] <= row["pixel_accuracy_high"]
     assert row["sfd_oracle"] == pytest.approx(0, abs=1e-6) and row["inversion"] == pytest.approx(1)
+    features, others = pooled_features(reader, images), pooled_features(reader, 0.5 * images)
+    far = distances(images, reader, target=0.5 * images, nothing=None)
+    assert far == distances(images, reader, target=others) and set(far) == {"sfd_target", "skd_target", "skd_target_error"}
+    assert far["sfd_target"] == pytest.approx(frechet_distance(features, others)) and far["sfd_target"] > 1e-3
+    assert (far["skd_target"], far["skd_target_error"]) == pytest.approx(kernel_distance(features, others))
     assert "sfd_oracle" not in evaluate(images, images, labels, None, images, reader, ("dark", "bright"))
 
 

@@ -341,9 +341,13 @@ def test_two_trainings_never_share_a_folder(folders, tmp_path):
     run(folders, tmp_path / "whole", replace(ONE, checkpoint_every=4))
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
     def crash(step, record): raise RuntimeError("power cut")
-    with pytest.raises(RuntimeError): run(folders, tmp_path / "c", ONE, on_step=crash)
-    run(folders, tmp_path / "c", ONE)                                  # a crash keeps no lock
+    with pytest.raises(RuntimeError) as crashed: run(folders, tmp_path / "c", ONE, on_step=crash)
+    run(folders, tmp_path / "c", ONE)                                  # a crash keeps no lock, even while somebody looks at its traceback
+    assert crashed.traceback
     with pytest.raises(Timeout, match="compiler"), claimed(tmp_path / "c", start_engine("no")): raise Timeout("compiler")      # somebody else's lock is not ours
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(semst.runs, "anyone", lambda yes, engine: True)      # the main process was refused: so is this one, which took no lock
+        with pytest.raises(InputError, match="another training is writing into it"), claimed(tmp_path / "c", start_engine("no")): pass
 
 
 def test_a_run_that_came_first_is_not_written_over(folders, tmp_path, monkeypatch):
@@ -362,6 +366,7 @@ def test_what_translates_is_the_average(folders, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(semst.runs.RunLog, "samples", lambda self, step, model, previews: shown.append(model))
     model = run(folders, tmp_path / "r", ONE)
+    assert all(p.requires_grad for p in model.parameters())                          # it can be trained on, as a loaded one can
     assert shown and all(m is model for m in shown)                                  # samples show what will translate
     files = {f.stem: load_file(f) for f in last_checkpoint(tmp_path / "r").glob("*.safetensors")}
     for name, weight in SemST.from_pretrained(tmp_path / "r").state_dict().items():

@@ -83,6 +83,9 @@ def test_inversion_shows_in_the_record():
     x = torch.rand(3, 3, 8, 8) * 2 - 1
     assert luminance_correlation(x, -x).tolist() == pytest.approx([-1] * 3) and luminance_correlation(x, torch.ones_like(x)).tolist() == [0] * 3
     assert luminance_correlation(x.bfloat16(), x.bfloat16()).tolist() == pytest.approx([1] * 3)
+    y, weights = torch.rand(3, 3, 8, 8) * 2 - 1, torch.tensor([0.299, 0.587, 0.114])                        # Rec. 601
+    grey = [torch.einsum("bchw,c->bhw", p, weights).flatten(1) for p in (x, y)]
+    assert luminance_correlation(x, y).tolist() == pytest.approx([torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in zip(*grey)], abs=1e-5)
     t, x, y = training(ONE)
     with torch.no_grad(): expected = luminance_correlation(x, t.model(x).fused).mean().item()
     assert t.take(train_step, x, y)["luminance"] == pytest.approx(expected, abs=1e-5)
