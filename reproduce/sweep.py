@@ -1,8 +1,11 @@
-"""Choose SemST's weights on seeds that no reported number uses: one setting changed at a time, simulator to photograph.
+"""Choose SemST's settings on seeds that no reported number uses, simulator to photograph.
 
     python reproduce/sweep.py --seeds 100 101                 (two calls with one seed each run side by side)
+    python reproduce/sweep.py --read reproduce/ts.csv         (trains nothing: what a table says)
 
-Each setting is trained in the benchmark's way and scored at its checkpoints; reproduce/sweep.csv gets a row for each.
+Each setting is trained in the benchmark's way and scored at its checkpoints; the table gets a row for each checkpoint. Then every setting is compared
+with the first one: its lead at equal distance to the oracle, and where the trainings ended, as means over the seeds with 95 % intervals.
+A setting is a name of SETTINGS (one thing changed at a time) or a method of the benchmark.
 """
 import argparse
 import csv
@@ -12,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import Trial, config_for, load_pictures, translate_all, write_json
+from semst.benchmark import METHOD_NAMES, Trial, config_for, load_pictures, translate_all, write_json
+from semst.comparison import MEANING, lead, mean_interval, write_csv
 from semst.multiscale import load_model
 from semst.runs import train
 
@@ -29,11 +33,12 @@ SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first cho
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
 
-def score(trial: Trial, name: str, changes: dict) -> list[dict]:
+def score(trial: Trial, name: str, steps: int) -> list[dict]:
     "The curve of one setting, made or loaded."
     folder = trial.folder / name.replace(" ", "_")
     if not (folder / "scores.json").exists():
-        config, data = replace(config_for("semst", trial.size, trial.seed), **changes), trial.data()
+        profile, data = trial.size._replace(steps=steps or trial.size.steps), trial.data()
+        config = config_for(name, profile, trial.seed) if name in METHOD_NAMES else replace(config_for("semst", profile, trial.seed), **SETTINGS[name])
         if not (folder / f"run/checkpoints/step_{config.steps:08d}").exists():
             train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")
@@ -42,23 +47,44 @@ def score(trial: Trial, name: str, changes: dict) -> list[dict]:
     return json.loads((folder / "scores.json").read_text())
 
 
+def compare(table: Path):
+    "Print each setting's lead over the first one, and how much nearer to the oracle and how much better read it ended."
+    with open(table, newline="") as f: rows = [{k: v if k == "setting" else float(v) for k, v in r.items()} for r in csv.DictReader(f)]
+    curves: dict[str, dict[float, list[dict]]] = {}
+    for r in rows: curves.setdefault(r["setting"], {}).setdefault(r["seed"], []).append(r)
+    first, *others = curves
+    gaps = {f"lead, {name}": lambda a, b, score=score: lead(a, b, score) for score, name in MEANING.items()}
+    gaps |= {"end, nearer by": lambda a, b: b[-1]["sfd_oracle"] - a[-1]["sfd_oracle"], "end, mIoU": lambda a, b: a[-1]["miou"] - b[-1]["miou"]}
+    print(f"| against {first!r} | {' | '.join(gaps)} |\n|{'---|' * (len(gaps) + 1)}")
+    for name in others:
+        seeds = sorted(set(curves[name]) & set(curves[first]))
+        print(f"| {name} | {' | '.join(str(mean_interval([gap(curves[name][s], curves[first][s]) for s in seeds])) for gap in gaps.values())} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101])
     parser.add_argument("--profile", default="cpu")
+    parser.add_argument("--steps", type=int, default=0, help="instead of the profile's")
     parser.add_argument("--results", type=Path, default=HERE.parent / "results/sweep")
-    parser.add_argument("--settings", nargs="*", help="only these")
+    parser.add_argument("--settings", nargs="*", help="only these; the others are compared with the first")
+    parser.add_argument("--table", type=Path, help="where the scores go, default RESULTS/sweep.csv")
+    parser.add_argument("--read", type=Path, help="only compare the settings of this table")
     args = parser.parse_args()
+    if args.read: return compare(args.read)
     torch.set_num_threads(1)
+    names = args.settings or list(SETTINGS)
+    if unknown := [n for n in names if n not in SETTINGS and n not in METHOD_NAMES]: parser.error(f"no such setting: {', '.join(unknown)}")
     for seed in args.seeds:
         trial = Trial(args.results, args.profile, "sim2photo", seed)
         for name, row in trial.references().items(): print(seed, name, {k: round(row[k], 3) for k in SCORES}, flush=True)
-        for name in args.settings or SETTINGS:
-            for p in score(trial, name, SETTINGS[name]): print(seed, name, p["step"], {k: round(p[k], 3) for k in SCORES}, flush=True)
-    rows = [dict(setting=path.parent.name.replace("_", " "), seed=path.parts[-3][4:], step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES}
-            for path in sorted(args.results.glob("sim2photo/seed*/*/scores.json")) for p in json.loads(path.read_text())]
-    with open(HERE / "sweep.csv", "w", newline="") as f:
-        writer = csv.DictWriter(f, list(rows[0])); writer.writeheader(); writer.writerows(rows)
+        for name in names:
+            for p in score(trial, name, args.steps): print(seed, name, p["step"], {k: round(p[k], 3) for k in SCORES}, flush=True)
+    rows = [dict(setting=name, seed=path.parts[-3][4:], step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES} for name in names
+            for path in sorted(args.results.glob(f"sim2photo/seed*/{name.replace(' ', '_')}/scores.json")) for p in json.loads(path.read_text())]
+    table = args.table or args.results / "sweep.csv"
+    write_csv(table, rows)
+    compare(table)
 
 
 if __name__ == "__main__": main()

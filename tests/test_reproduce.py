@@ -18,6 +18,7 @@ from semst.scenes import scene
 sys.path.insert(0, str(ROOT / "reproduce"))
 import run as runner  # noqa: E402
 import step  # noqa: E402
+import sweep  # noqa: E402
 
 FIGURES = sorted(p.stem for p in (ROOT / "reproduce").glob("fig*.ipynb"))
 
@@ -161,3 +162,20 @@ def test_a_failing_job_is_named_and_the_rest_is_made(tmp_path):
 
 def test_methods_are_named_alike_everywhere():
     assert {"gan", "cut", "semst", "semst-two-scales"} <= set(METHOD_NAMES)
+
+
+def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, capsys):
+    table = tmp_path / "table.csv"
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--profile", "smoke", "--steps", "2", "--seeds", "100", "101", "--settings", "semst", "hdce 3",
+                                      "--results", str(tmp_path), "--table", str(table)])
+    sweep.main()
+    rows = table.read_text().splitlines()
+    assert rows[0].startswith("setting,seed,step,pixel_accuracy") and len(rows) == 1 + 2 * 2 * 2              # settings, seeds, checkpoints
+    config = json.loads((tmp_path / "sim2photo/seed101/hdce_3/run/config.json").read_text())["config"]
+    assert (config["lambda_hdce"], config["steps"], config["seed"]) == (3, 2, 101)
+    assert "| hdce 3 |" in capsys.readouterr().out
+    table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
+        f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
+        for name, step, score, distance in (("a", 1, 0.5, 4), ("a", 2, 0.4, 2), ("b", 1, 0.8, 3), ("b", 2, 0.6, 1))))
+    sweep.compare(table)                                    # at distance 2, the nearest that both reached, a has 0.4 and b 0.6
+    assert capsys.readouterr().out.count("+0.200 [+0.200, +0.200] 2/2") == 4          # three leads, and the ends' mIoU
