@@ -1,9 +1,12 @@
 "The benchmark: parts made once, and seeds that are repetitions."
 import json
+import runpy
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
 from semst import benchmark
@@ -215,3 +218,18 @@ def test_a_method_paints_at_its_crop_s_size_and_is_judged_at_the_profile_s(real,
     monkeypatch.setattr(benchmark, "translate_whole", lambda model, x: seen.append(tuple(x.shape)) or type("Whole", (), dict(fused=x)))
     y = real.translate(run, "testA")
     assert seen == [(4, 3, 32, 32)] and y.shape == (4, 3, 64, 64) and torch.equal(((y + 1) * 127.5).round() / 127.5 - 1, y)
+
+
+def test_scripts_over_finished_runs(tmp_path, monkeypatch, capsys):
+    trial = Trial(tmp_path / "smoke", "smoke", "sim2photo", 0)
+    for method in ("semst", "semst-without-ts"):
+        trial.train(method)
+        (trial.folder / method / "trained").touch()                        # as the workflow does
+    said = {}
+    for script in ("average", "terms"):
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", str(tmp_path / "smoke")])
+        runpy.run_path(str(ROOT / f"tests/benchmarks/{script}.py"), run_name="__main__")
+        said[script] = capsys.readouterr().out
+    rows = [line.split(" | ") for line in said["terms"].splitlines() if line.startswith("| semst")]
+    assert [r[0] for r in rows] == ["| semst"] * 2 + ["| semst-without-ts"] * 2 and len({tuple(r[2:]) for r in rows}) == 4     # two checkpoints each, no two alike
+    assert said["average"].count("| sim2photo | semst") == 2 and "mean over 2 trainings" in said["average"]
