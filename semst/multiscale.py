@@ -94,7 +94,7 @@ def local_box(
     crop: int, local_crop: int,        # sides of the global and the local crop
     generator: torch.Generator,
 ) -> Box:  # inside the global crop, its corner on a multiple of 8
-    "Where inside the global crop the local crop lies (supplement 2.1.5; the grid of 8 is HRDA's)."
+    "Where inside the global crop the local crop lies (that it lies inside, and the grid of 8, are HRDA's; the sizes are supplement 2.1.5's)."
     top, left = (8 * int(torch.randint(0, (crop - local_crop) // 8 + 1, (), generator=generator)) for _ in "yx")
     return Box(top, left, local_crop)
 
@@ -109,7 +109,7 @@ def fuse(
     y_local: Float[Tensor, "b 3 h w"],        # the local branch's
     scale_map: Float[Tensor, "b 1 h w"],      # M: 1 believes the local branch
 ) -> Float[Tensor, "b 3 h w"]:
-    "(1 - M) y_global + M y_local (HRDA's fusion; supplement 2.1.3)."
+    "(1 - M) y_global + M y_local (HRDA's fusion; the supplement prints none)."
     dtype = torch.promote_types(torch.promote_types(y_global.dtype, y_local.dtype), scale_map.dtype)      # in mixed precision they differ
     return torch.lerp(y_global.to(dtype), y_local.to(dtype), scale_map.to(dtype))
 
@@ -257,7 +257,8 @@ def save_model(model: SemST, path: str | Path):
 # %% ../nbs/07_multiscale.ipynb #0f007ba6
 def checkpoints(run: str | Path) -> list[Path]:
     "The checkpoints of a run, oldest first; folders of other names do not count."
-    return sorted(p.parent for p in Path(run).glob(f"checkpoints/step_{'[0-9]' * 8}/semst.safetensors"))
+    eight_digits = "[0-9]" * 8                             # a glob cannot repeat
+    return sorted(p.parent for p in Path(run).glob(f"checkpoints/step_{eight_digits}/semst.safetensors"))
 
 def find_weights(run: str | Path) -> Path:
     """The file with a run's newest translator: `run` is the file itself, one checkpoint, or a run's folder. Where a checkpoint has the average of

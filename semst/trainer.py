@@ -358,7 +358,7 @@ def train_step(training: Training, x_src: Float[Tensor, "b 3 h w"], y_tgt: Float
         with training.accelerator.autocast(): same = training.model(y_tgt, box)
         identity = {f"identity_{branch}": sum(content_losses(training, branch, view, ("identity",), gamma, wanted & {"hdce", "nce"}).values())
                     for branch, view in same.views.items()}
-        loss_g, terms = objective(identity, weights), terms | identity
+        loss_g, terms = objective(identity, weights), terms | identity     # what is left to go backward through
     norm_g = training.update("generator", loss_g)
 
     seen = dict(d_real=real.mean(), d_fake=fake[0].mean(), luminance=luminance_correlation(x_src, out.fused.detach()).mean()) | (dict(scale_map=box.cut(out.scale_map.detach()).mean()) if box else {})
