@@ -42,13 +42,15 @@ def leads(profile: str = "cpu") -> str:
 
     def cell(metrics, lead):
         if f"{lead}, low" not in metrics: return ""
-        return str(Interval(*(metrics[f"{lead}{end}"] for end in ("", ", low", ", high", ", seeds above 0")), metrics["seeds"]))
+        beyond = metrics.get(lead.rsplit(", ", 1)[0] + ", seeds beyond the input")
+        return str(Interval(*(metrics[f"{lead}{end}"] for end in ("", ", low", ", high", ", seeds above 0")), metrics["seeds"])) + " (!)" * bool(beyond)
 
     cells = {name: [cell(metrics, lead.format(name)) for metrics, lead in columns.values()] for name in (*methods, "source")}
     rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
     seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
     return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
-                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three of the long ones has such a mark by chance, and one in four of the short ones."])
+                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three of the long ones has such a mark by chance, and one in four of the short ones.",
+                      "", "(!) on one seed or more both translations lay farther from the oracle than the untouched input, where a lead means little: no verdict rests on it."])
 
 
 def ends(profile: str = "cpu") -> str:

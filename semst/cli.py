@@ -83,7 +83,7 @@ class Translate:
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]   # picture or folder; names are kept, of animations the first frame
     device: Literal["auto", "cpu", "cuda"] = "auto"   # auto: a GPU if there is one
     tile: int | None = None            # translate in tiles of so many pixels (a multiple of 16): without seams, in memory that does not grow with the picture
-    mode: Mode = "exact"               # with --tile: approximate keeps no feature maps on disk and gives slightly other colours
+    mode: Mode = "exact"               # with --tile: approximate keeps far less on disk and gives slightly other colours
 
     def __call__(self):
         if not self.input.exists(): raise InputError(f"{self.input}: no such file or folder")

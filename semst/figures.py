@@ -72,19 +72,20 @@ def side_by_side(trial: Trial, methods: tuple[str, ...], rows: int = 4) -> Figur
 
 # %% ../nbs/12d_figures.ipynb #860b536f
 def draw_curves(ax, curves: dict[str, list[dict]], references: dict[str, dict], score: str = "pixel_accuracy", by: str = "sfd_oracle"):
-    "Score against distance over the checkpoints of each method; a large dot is the last one."
+    "Score against distance over the checkpoints of each method; a ring is the first one, a dot (of an ablation, a diamond) the last."
     for i, (name, curve) in enumerate(curves.items()):
-        style = dict(color="black", linewidth=2.2, zorder=3) if name == "semst" else dict(color=f"C{i % 10}", linestyle="--" if name.startswith("semst-") else "-")
+        style = dict(color="black", linewidth=2.2, zorder=3) if name == "semst" else dict(color=plt.get_cmap("tab20")(2 * i % 20 + (2 * i >= 20)), linestyle="--" if name.startswith("semst-") else "-")
         x, y = [p[by] for p in curve], [p[score] for p in curve]
         ax.plot(x, y, label=name, **style)
-        ax.plot(x[-1], y[-1], "o", color=style["color"])
+        ax.plot(x[0], y[0], "o", color=style["color"], markersize=4, fillstyle="none")
+        ax.plot(x[-1], y[-1], "D" if name.startswith("semst-") else "o", color=style["color"])
     for marker, (name, row) in zip("s*", references.items()): ax.plot(row[by], row[score], marker, color="grey", markersize=9, label=name)
     where = dict(sfd_oracle="the oracle", sfd_target="the target's pictures")[by]
     ax.set_xscale("symlog", linthresh=1, linscale=0.5)                      # one method that went astray must not press the others together
     ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.invert_xaxis(); ax.set_xlabel(f"segmenter Frechet distance to {where} (nearer to the right)"); ax.set_ylabel(score.replace("_", " "))
-    ax.legend(fontsize=7, ncols=2, title="dot: the last checkpoint", title_fontsize=7)
+    ax.legend(fontsize=7, ncols=2, title="ring: the first checkpoint, full: the last", title_fontsize=7)
 
 # %% ../nbs/12d_figures.ipynb #d16a0c71
 def colours(ids: UInt8[Tensor, "h w"], classes: int) -> Float[Tensor, "3 h w"]:

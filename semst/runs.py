@@ -269,11 +269,12 @@ def loop(training: Training, play: Step, batches: Iterator[dict], previews: list
             step = training.step
             last = anyone(asked_to_stop(), engine) or step == steps
             if log and (step % c.checkpoint_every == 0 or last): save_checkpoint(training, run / "checkpoints", c.keep)
-            for trouble in listen(record):
-                if step % 100 == 0 and not bar.disable: bar.write(f"step {step}: {trouble}")
+            troubles = listen(record)
+            if step % 100 == 0 and not bar.disable:
+                for trouble in troubles: bar.write(f"step {step}: {trouble}")
             if log and (step % c.log_every == 0 or last):
                 now = time.perf_counter()
-                log.scalars(step, record | dict(images_per_second=c.batch_size * (step - since) / (now - clock)))
+                log.scalars(step, record | dict(alarms=len(troubles), images_per_second=c.batch_size * (step - since) / (now - clock)))
                 clock, since = now, step
                 bar.set_postfix({k: f"{v:.3g}" for k, v in record.items() if k in ("d_loss", "gan") or k.startswith(("hdce", "structure"))})
             if log and (step % c.sample_every == 0 or last): log.samples(step, training.translator, previews)

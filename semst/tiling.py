@@ -141,7 +141,7 @@ class Stored(Field):
         folder, needed = tempfile.gettempdir(), 4 * channels * size[0] * size[1]
         if (free := shutil.disk_usage(folder).free) < needed:
             raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files, {free / 1e9:.1f} free; "
-                             "set TMPDIR to a larger disk, or use the approximate mode")
+                             "set TMPDIR to a larger disk; the approximate mode needs less")
         self.file = tempfile.TemporaryFile()
 
     def part(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
@@ -200,7 +200,7 @@ def sample(field: Field, side: int, count: int = 4) -> Float[Tensor, "n c side s
 
 @torch.inference_mode()
 def approximate(layers: nn.Sequential, field: Field) -> Field:
-    "As `exact`, but with norms frozen at the statistics of 16 windows of half a tile's side: one sweep, nothing on disk."
+    "As `exact`, but with norms frozen at the statistics of 16 windows of half a tile's side: one sweep, and nothing on disk with one scale."
     layers = deepcopy(layers, {id(p): p for p in layers.parameters()})         # new modules that share the weights
     for module in list(layers.modules()):
         for name, child in module.named_children():
@@ -305,7 +305,7 @@ def translate_tiled(
     source: Image.Image | np.ndarray | str | Path,   # a picture of any size; see `open_pixels`
     output: str | Path | None = None,                # a .tif or .tiff file; None: the translation is returned
     tile: int = 512,                                 # side of the tiles, pixels: a multiple of 16, at least 64
-    mode: Mode = "exact",                            # "approximate": no feature maps on disk, slightly other colours
+    mode: Mode = "exact",                            # "approximate": far less on disk, slightly other colours
 ) -> Image.Image | None:  # RGB, the size of the source
     "Translate a picture of any size without seams, in memory that depends on `tile` and not on the picture."
     if mode not in get_args(Mode): raise InputError(f"unknown mode {mode!r}: {', '.join(get_args(Mode))}")

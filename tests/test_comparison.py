@@ -7,7 +7,7 @@ import pytest
 
 from semst.baselines import BASELINES
 from semst.benchmark import Trial
-from semst.comparison import COLUMNS, conclude, data_of, lead, lead_table, leads_of, mean_interval, repetitions, score_at, score_rows, table, write_csv
+from semst.comparison import COLUMNS, compared, conclude, data_of, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
 from semst.data import InputError
 
 
@@ -16,9 +16,10 @@ def test_comparison_at_equal_distance():
     a, b = curve((0.9, 5), (0.8, 2)), curve((0.95, 6), (0.7, 2), (0.6, 1))
     assert lead(a, b) == pytest.approx(0.1) and lead(b, a) == pytest.approx(-0.1)        # at 2, which both reached
     assert lead(a, curve((0.99, 20))) == pytest.approx(0.9 - 0.99)                       # b never came near: compared out there
-    assert score_at(b, 4) == 0.7 and score_at(b, 1.5) == 0.6                             # the one nearest to the distance, not the best
+    assert [p["pixel_accuracy"] for p in compared(b, curve((0.5, 4)))] == [0.7, 0.5]     # the one nearest to the distance, not the best
+    assert worse_than_none(a, b, dict(sfd_oracle=1.9)) and not worse_than_none(a, b, dict(sfd_oracle=2))         # both at 2
+    assert not worse_than_none(curve((0.5, 3)), curve((0.5, 1)), dict(sfd_oracle=2))     # one came nearer than the input
     assert lead(curve((0.5, 3)), curve((0.6, 3), (0.9, 2), (0.4, 1))) == pytest.approx(-0.1)
-    with pytest.raises(ValueError): score_at(a, 1)
 
 
 def test_intervals_over_seeds():
@@ -34,6 +35,7 @@ def test_table_is_a_mean_over_seeds():
     assert line == "| x | " + " | ".join(["1.500"] * len(COLUMNS)) + " | 2 |"
 
 
+UNTOUCHED = {"copy of the input": dict(n=8, sfd_oracle=2.0, pixel_accuracy=0.9, class_accuracy=0.9, miou=0.9)}
 TRIAL = SimpleNamespace(judged=True, data_root=None, yardstick="sfd_oracle", profile="cpu")
 
 def curves(ahead=0.1, seeds=5, wobble=0.01):
@@ -44,7 +46,7 @@ def curves(ahead=0.1, seeds=5, wobble=0.01):
 
 def verdict(every, trial=TRIAL):
     n = len(every["semst"])
-    return conclude([trial] * n, every, [{}] * n, leads_of(trial, every))
+    return conclude([trial] * n, every, [UNTOUCHED] * n, leads_of(trial, every))
 
 
 @pytest.mark.parametrize("every, word", [
@@ -62,9 +64,21 @@ def test_one_baseline_that_is_as_good_takes_the_trend_away():
     assert verdict(every | dict(gan=every["semst"]))[1] == "trend"                     # the plain GAN is none of the six
 
 
+def test_a_baseline_compared_beyond_the_input_decides_nothing():
+    def far(curve): return [dict(p, sfd_oracle=3.0) for p in curve]                    # the input lies at 2
+    for ahead in (0.1, -0.1):
+        lost = {m: [far(c) for c in every] for m, every in curves(ahead).items()}
+        metrics, word = verdict(lost)
+        assert word == "undecided" and metrics["lead over cut, seeds beyond the input"] == 5 and "lead over cut, pixel accuracy" in metrics
+    every = curves(-0.1)
+    assert verdict(every | {m: [far(c) for c in every[m]] for m in ("semst", "cut")})[1] == "not reproduced"     # the other five came near, and lead
+    alone = curves() | dict(cut=[far(c) for c in curves()["cut"]])                     # SemST came near, CUT did not: that is a lead
+    assert verdict(alone)[1] == "trend"
+
+
 def test_leads_of_another_kind_count_too():
     every, leads = curves(), leads_of(TRIAL, curves())
-    def with_readers(*values): return conclude([TRIAL] * 5, every, [{}] * 5, leads, further=[mean_interval(list(v)) for v in values])[1]
+    def with_readers(*values): return conclude([TRIAL] * 5, every, [UNTOUCHED] * 5, leads, further=[mean_interval(list(v)) for v in values])[1]
     assert with_readers((0.1, 0.11, 0.12)) == "trend" and with_readers((0.1, 0.11, 0.12), (-0.1, 0.0, 0.1)) == "undecided"
     assert with_readers((0.1, 0.11, 0.12), (-0.1, -0.11, -0.12)) == "not reproduced"
 

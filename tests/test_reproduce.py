@@ -1,4 +1,5 @@
 "The figures: the runner is strict, the workflow makes all five, and their manifests hold what a reviewer needs."
+import csv
 import hashlib
 import json
 import re
@@ -136,6 +137,13 @@ def test_a_figure_and_its_manifest(results, figure):
     for key in ("git_revision", "notebook_sha256", "packages", "device", "wall_seconds", "data", "metrics"): assert m[key], key
     assert (results / figure / "figure.png").stat().st_size > 10_000
     assert f"{figure}/figure.png" in (results / "index.html").read_text()
+
+
+def test_the_key_tells_which_picture_of_a_set_is_semst_s(results):
+    with open(results / "fig1_user_study/key.csv", newline="") as f: key = list(csv.DictReader(f))
+    assert [k["method"] for k in key] == [m for m in BASELINES for _ in range(2)] and {k["semst_is"] for k in key} == {"A", "B"}
+    with open(results / "fig1_user_study/votes.csv", newline="") as f: votes = {(v["set"], v["method"]) for v in csv.DictReader(f)}
+    assert votes == {(k["set"], k["method"]) for k in key}
 
 
 def test_nothing_is_made_twice_and_a_changed_setting_is(results):

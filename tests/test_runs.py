@@ -319,6 +319,7 @@ def test_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch(folders, tmp
         m.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: ["all is lost"])
         train(*folders, tmp_path / "r", replace(ONE, steps=100, log_every=100, sample_every=100, checkpoint_every=100))
     assert "step 100: all is lost" in capsys.readouterr().out
+    assert read_log(tmp_path / "r/log.jsonl")[-1]["alarms"] == 1                          # also where no bar is shown
 
 
 def test_a_run_s_folder(folders, tmp_path):
