@@ -50,7 +50,7 @@ def leads(profile: str = "cpu") -> str:
     seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
     return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
                       *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three of the long ones has such a mark by chance, and one in four of the short ones.",
-                      "", "(!) on one seed or more both translations lay farther from the oracle than the untouched input, where a lead means little: no verdict rests on it."])
+                      "", "(!) on one seed or more both translations lay farther from the oracle than the untouched input, where a lead means little."])
 
 
 def ends(profile: str = "cpu") -> str:

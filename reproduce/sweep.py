@@ -33,9 +33,13 @@ SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first cho
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
 
+def place(trial: Trial, name: str, steps: int) -> Path:
+    "Where a setting's run lies; trainings of another length are other runs."
+    return trial.folder / (name.replace(" ", "_") + (f"_steps_{steps}" if steps else ""))
+
 def score(trial: Trial, name: str, steps: int) -> list[dict]:
     "The curve of one setting, made or loaded."
-    folder = trial.folder / name.replace(" ", "_")
+    folder = place(trial, name, steps)
     if not (folder / "scores.json").exists():
         profile, data = trial.size._replace(steps=steps or trial.size.steps), trial.data()
         config = config_for(name, profile, trial.seed) if name in METHOD_NAMES else replace(config_for("semst", profile, trial.seed), **SETTINGS[name])
@@ -47,17 +51,19 @@ def score(trial: Trial, name: str, steps: int) -> list[dict]:
     return json.loads((folder / "scores.json").read_text())
 
 
-def compare(table: Path):
-    "Print each setting's lead over the first one, and how much nearer to the oracle and how much better read it ended."
+def compare(table: Path, names: list[str] = ()):
+    "Print each setting's lead over the first one (of `names`, if given), and how much nearer to the oracle and how much better read it ended."
     with open(table, newline="") as f: rows = [{k: v if k == "setting" else float(v) for k, v in r.items()} for r in csv.DictReader(f)]
     curves: dict[str, dict[float, list[dict]]] = {}
     for r in rows: curves.setdefault(r["setting"], {}).setdefault(r["seed"], []).append(r)
-    first, *others = curves
+    if unknown := [n for n in names if n not in curves]: raise SystemExit(f"{table}: holds no setting {', '.join(unknown)}; it has {', '.join(curves)}")
+    first, *others = names or curves
     gaps = {f"lead, {name}": lambda a, b, score=score: lead(a, b, score) for score, name in MEANING.items()}
     gaps |= {"end, nearer by": lambda a, b: b[-1]["sfd_oracle"] - a[-1]["sfd_oracle"], "end, mIoU": lambda a, b: a[-1]["miou"] - b[-1]["miou"]}
     print(f"| against {first!r} | {' | '.join(gaps)} |\n|{'---|' * (len(gaps) + 1)}")
     for name in others:
         seeds = sorted(set(curves[name]) & set(curves[first]))
+        if not seeds: raise SystemExit(f"{table}: {name} and {first} have no seed in common")
         print(f"| {name} | {' | '.join(str(mean_interval([gap(curves[name][s], curves[first][s]) for s in seeds])) for gap in gaps.values())} |")
 
 
@@ -67,11 +73,11 @@ def main():
     parser.add_argument("--profile", default="cpu")
     parser.add_argument("--steps", type=int, default=0, help="instead of the profile's")
     parser.add_argument("--results", type=Path, default=HERE.parent / "results/sweep")
-    parser.add_argument("--settings", nargs="*", help="only these; the others are compared with the first")
+    parser.add_argument("--settings", nargs="*", help="only these; the first is what the others are compared with")
     parser.add_argument("--table", type=Path, help="where the scores go, default RESULTS/sweep.csv")
     parser.add_argument("--read", type=Path, help="only compare the settings of this table")
     args = parser.parse_args()
-    if args.read: return compare(args.read)
+    if args.read: return compare(args.read, args.settings or ())
     torch.set_num_threads(1)
     names = args.settings or list(SETTINGS)
     if unknown := [n for n in names if n not in SETTINGS and n not in METHOD_NAMES]: parser.error(f"no such setting: {', '.join(unknown)}")
@@ -80,8 +86,8 @@ def main():
         for name, row in trial.references().items(): print(seed, name, {k: round(row[k], 3) for k in SCORES}, flush=True)
         for name in names:
             for p in score(trial, name, args.steps): print(seed, name, p["step"], {k: round(p[k], 3) for k in SCORES}, flush=True)
-    rows = [dict(setting=name, seed=path.parts[-3][4:], step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES} for name in names
-            for path in sorted(args.results.glob(f"sim2photo/seed*/{name.replace(' ', '_')}/scores.json")) for p in json.loads(path.read_text())]
+    rows = [dict(setting=name, seed=trial.seed, step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES} for name in names
+            for trial in (Trial(args.results, args.profile, "sim2photo", seed) for seed in args.seeds) for p in score(trial, name, args.steps)]
     table = args.table or args.results / "sweep.csv"
     write_csv(table, rows)
     compare(table)

@@ -145,5 +145,4 @@ def conclude(
     wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(sfd_target="distance to the target", fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
     metrics |= {f"{name} of {m}": statistics.fmean(e[key] for e in entries) for key, name in wanted.items() for m, entries in rows.items() if all(key in e for e in entries)}
     if trial.profile == "smoke" or len(trials) < 3 or not trial.judged: return metrics, "smoke"
-    bounds = [(-math.inf, math.inf) if beyond[m] else leads[m]["pixel accuracy"][1:3] for m in BASELINES] + [i[1:3] for i in further]
-    return metrics, direction(bounds)
+    return metrics, direction((i.low, i.high) for i in (*(leads[m]["pixel accuracy"] for m in BASELINES), *further))

@@ -167,7 +167,10 @@ class UnpairedCrops(Dataset):
         self.files = {"source": list_images(source), "target": list_images(target)}
         for file in self.files["source"] + self.files["target"]:
             with open_image(file) as image: w, h = image.size
-            if min(w, h) < crop: raise InputError(f"{file} is {w}x{h} pixels, smaller than the crop, {crop}: use larger images, or one branch and a smaller crop (--preset single-scale --crop {max(8, min(w, h) // 8 * 8)})")
+            if min(w, h) < crop:
+                n = min(w, h) // 16 * 16                                  # what both presets can be trained with
+                smaller = f", or --crop {n} (and, with two branches, --local-crop {n // 2})" if n >= 32 else ""
+                raise InputError(f"{file} is {w}x{h} pixels, smaller than the crop, {crop}: use larger images{smaller}")
 
     def file(self, domain: Domain, sample: int) -> Path:
         "The file that one domain contributes to a sample."

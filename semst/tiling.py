@@ -141,7 +141,7 @@ class Stored(Field):
         folder, needed = tempfile.gettempdir(), 4 * channels * size[0] * size[1]
         if (free := shutil.disk_usage(folder).free) < needed:
             raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files, {free / 1e9:.1f} free; "
-                             "set TMPDIR to a larger disk; the approximate mode needs less")
+                             "set TMPDIR to a larger disk (the exact mode needs most)")
         self.file = tempfile.TemporaryFile()
 
     def part(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:

@@ -222,7 +222,7 @@ def test_a_method_paints_at_its_crop_s_size_and_is_judged_at_the_profile_s(real,
 
 def test_scripts_over_finished_runs(tmp_path, monkeypatch, capsys):
     trial = Trial(tmp_path / "smoke", "smoke", "sim2photo", 0)
-    for method in ("semst", "semst-without-ts"):
+    for method in ("gan", "semst", "semst-without-ts"):
         trial.train(method)
         (trial.folder / method / "trained").touch()                        # as the workflow does
     said = {}
@@ -230,6 +230,6 @@ def test_scripts_over_finished_runs(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", [f"{script}.py", str(tmp_path / "smoke")])
         runpy.run_path(str(ROOT / f"tests/benchmarks/{script}.py"), run_name="__main__")
         said[script] = capsys.readouterr().out
-    rows = [line.split(" | ") for line in said["terms"].splitlines() if line.startswith("| semst")]
-    assert [r[0] for r in rows] == ["| semst"] * 2 + ["| semst-without-ts"] * 2 and len({tuple(r[2:]) for r in rows}) == 4     # two checkpoints each, no two alike
-    assert said["average"].count("| sim2photo | semst") == 2 and "mean over 2 trainings" in said["average"]
+    rows = [line.split(" | ") for line in said["terms"].splitlines()[2:]]
+    assert [r[0] for r in rows] == ["| semst"] * 2 + ["| semst-without-ts"] * 2 + ["| gan"] * 2 and len({tuple(r[2:]) for r in rows}) == 6     # two checkpoints each, no two alike
+    assert said["average"].count("| sim2photo | ") == 3 and "mean over 3 trainings" in said["average"]

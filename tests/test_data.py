@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 
 from semst.data import (InputError, UnpairedCrops, grey_to_8_bits, list_images, load_image, open_image, random_crop, resize_image, rng,
                         shuffled, to_image, to_tensor)
+from semst.multiscale import ModelConfig
+from semst.trainer import TrainConfig, new_critic
 
 LEVELS = np.arange(256, dtype=np.uint8)
 
@@ -426,7 +428,10 @@ def test_resize_none_crops_the_picture_as_it_is(folders):
 
 def test_images_smaller_than_the_crop_are_named(folders):
     noise(64, 20).save(folders[1] / "low.png")
-    with pytest.raises(InputError, match=r"low.png is 64x20 pixels, smaller than the crop, 32.*--preset single-scale --crop 16"): UnpairedCrops(*folders, crop=32, load_size=34)
+    with pytest.raises(InputError, match="low.png is 64x20 pixels, smaller than the crop, 32: use larger images$"): UnpairedCrops(*folders, crop=32, load_size=34)
+    with pytest.raises(InputError, match=r"0.png is 40x36 pixels, smaller than the crop, 128: use larger images, or --crop 32 \(and, with two branches, --local-crop 16\)$"):
+        UnpairedCrops(*folders, crop=128, load_size=143)
+    for model in (ModelConfig(scales=1, crop=32), ModelConfig(crop=32, local_crop=16)): new_critic(TrainConfig(model=model))   # what it proposes can be trained
 
 
 def test_an_image_as_large_as_the_crop_is_fine(tmp_path):

@@ -142,7 +142,7 @@ def test_a_figure_and_its_manifest(results, figure):
 def test_the_key_tells_which_picture_of_a_set_is_semst_s(results):
     with open(results / "fig1_user_study/key.csv", newline="") as f: key = list(csv.DictReader(f))
     assert [k["method"] for k in key] == [m for m in BASELINES for _ in range(2)] and {k["semst_is"] for k in key} == {"A", "B"}
-    with open(results / "fig1_user_study/votes.csv", newline="") as f: votes = {(v["set"], v["method"]) for v in csv.DictReader(f)}
+    with open(results / "fig1_user_study/observer.csv", newline="") as f: votes = {(v["set"], v["method"]) for v in csv.DictReader(f)}
     assert votes == {(k["set"], k["method"]) for k in key}
 
 
@@ -179,11 +179,15 @@ def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, caps
     sweep.main()
     rows = table.read_text().splitlines()
     assert rows[0].startswith("setting,seed,step,pixel_accuracy") and len(rows) == 1 + 2 * 2 * 2              # settings, seeds, checkpoints
-    config = json.loads((tmp_path / "sim2photo/seed101/hdce_3/run/config.json").read_text())["config"]
+    config = json.loads((tmp_path / "sim2photo/seed101/hdce_3_steps_2/run/config.json").read_text())["config"]
     assert (config["lambda_hdce"], config["steps"], config["seed"]) == (3, 2, 101)
     assert "| hdce 3 |" in capsys.readouterr().out
     table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
         f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
         for name, step, score, distance in (("a", 1, 0.5, 4), ("a", 2, 0.4, 2), ("b", 1, 0.8, 3), ("b", 2, 0.6, 1))))
     sweep.compare(table)                                    # at distance 2, the nearest that both reached, a has 0.4 and b 0.6
-    assert capsys.readouterr().out.count("+0.200 [+0.200, +0.200] 2/2") == 4          # three leads, and the ends' mIoU
+    said = capsys.readouterr().out
+    assert said.count("+0.200 [+0.200, +0.200] 2/2") == 4 and said.count("+1.000 [+1.000, +1.000] 2/2") == 1          # three leads and the ends' mIoU; nearer by 1
+    sweep.compare(table, ["b", "a"])
+    assert capsys.readouterr().out.count("-0.200 [-0.200, -0.200] 0/2") == 4
+    with pytest.raises(SystemExit, match="holds no setting c; it has a, b"): sweep.compare(table, ["c"])

@@ -228,7 +228,7 @@ def test_few_replaced_images_are_a_repair_and_most_are_another_folder(replaced, 
 @pytest.mark.parametrize("method, critics", [("semst", 1), ("cyclegan", 2)])
 def test_the_alarm_hears_the_mean_of_the_critics(method, critics, folders, tmp_path, monkeypatch):
     heard, records = [], []
-    monkeypatch.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: heard.append((critics, record["d_loss"], record["luminance"])) or [])
+    monkeypatch.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: heard.append((critics, record["d_loss"], record["luminance"])) or {})
     run(folders, tmp_path / "r", replace(ONE, steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0), on_step=lambda step, record: records.append(record))
     assert heard == [(critics, records[0]["d_loss"], records[0]["luminance"])]
 
@@ -306,7 +306,7 @@ def test_alarm_rings_when_the_discriminator_has_won():
     listen = alarms("bce", critics=2)
     assert not any(listen(dict(d_loss=1.2, luminance=0.3)) for _ in range(500))
     heard = [listen(dict(d_loss=0.05, luminance=0.3)) for _ in range(500)]                # 0.025 of each of two: below a twentieth of log 2
-    assert heard[0] == [] and len(heard[-1]) == 1 and "it has won" in heard[-1][0]
+    assert heard[0] == {} and len(heard[-1]) == 1 and "it has won" in heard[-1]["d_won"]
     assert not any(alarms("bce", critics=1)(dict(d_loss=0.05, luminance=0.3)) for _ in range(500))       # each hears but one
 
 
@@ -314,12 +314,13 @@ def test_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch(folders, tmp
     listen = alarms("lsgan", critics=1)
     assert not any(listen(dict(d_loss=0.5, luminance=-1.0)) for _ in range(10))
     heard = [listen(dict(d_loss=0.5, luminance=-0.5)) for _ in range(300)]
-    assert len(heard[-1]) == 1 and "colours are inverted" in heard[-1][0]
+    assert len(heard[-1]) == 1 and "colours are inverted" in heard[-1]["inverted"]
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: ["all is lost"])
+        m.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: {"d_won": "all is lost"})
         train(*folders, tmp_path / "r", replace(ONE, steps=100, log_every=100, sample_every=100, checkpoint_every=100))
-    assert "step 100: all is lost" in capsys.readouterr().out
-    assert read_log(tmp_path / "r/log.jsonl")[-1]["alarms"] == 1                          # also where no bar is shown
+        assert "step 100: all is lost" in capsys.readouterr().out
+        train(*folders, tmp_path / "q", replace(ONE, steps=1, log_every=1), quiet=True)   # nothing is shown, but the log tells
+    assert [(r["alarm_d_won"], r["alarm_inverted"]) for r in read_log(tmp_path / "q/log.jsonl")] == [(1, 0)]
 
 
 def test_a_run_s_folder(folders, tmp_path):

@@ -3,10 +3,11 @@
     make reproduce PROFILE=cpu
     python tests/benchmarks/terms.py results/cpu
 
-Reads RESULTS/sim2photo/seedN/{semst,semst-without-ts}/run. At each checkpoint the terms of SemST are taken on test scenes, unweighted, with the networks
-as they were then (their own weights, not the average), one picture at a time as in the training. It prints, as means over seeds: the norm of each term's
-gradient with respect to the translation; the cosine between its descent and the way to the oracle (the same scene as the target's renderer draws it); the
-cosine between the gradients of hDCE and TS; and rSMI in the two groups of taps, which TS maximises. If rSMI is as high without TS, hDCE had raised it already.
+Reads RESULTS/sim2photo/seedN/{semst,semst-without-ts,gan}/run. At each checkpoint the terms of SemST are taken on test scenes, unweighted, with the
+networks as they were then (their own weights, not the average), one picture at a time as in the training. It prints, as means over seeds: the norm of each
+term's gradient with respect to the translation; the cosine between its descent and the way to the oracle (the same scene as the target's renderer draws it);
+the cosine between the gradients of hDCE and TS; and rSMI in the two groups of taps, less its value for places paired at random. The GAN alone is the control:
+it has neither hDCE nor TS, and its F is as it was drawn.
 """
 import argparse
 import statistics
@@ -22,8 +23,9 @@ from semst.discriminator import generator_loss
 from semst.hdce_loss import gamma_at
 from semst.runs import read_run
 from semst.trainer import TrainConfig, Training, content_losses, start_engine
+from semst.ts_loss import ts_loss
 
-METHODS, TERMS = ("semst", "semst-without-ts"), ("gan", "hdce", "ts")
+METHODS, TERMS = ("semst", "semst-without-ts", "gan"), ("gan", "hdce", "ts")
 
 
 def gradients(training: Training, x: torch.Tensor, oracle: torch.Tensor, gamma: float) -> dict[str, float]:
@@ -32,9 +34,12 @@ def gradients(training: Training, x: torch.Tensor, oracle: torch.Tensor, gamma: 
     y = view.y.detach().requires_grad_(True)
     losses = content_losses(training, "global", view._replace(y=y), (), gamma, {"hdce", "ts"}) | dict(gan=generator_loss(training.critic(y), c.gan))
     grads = {term: torch.autograd.grad(losses[term], y, retain_graph=True)[0] for term in TERMS}
+    net, where = training.model.branches["global"], training.locations(view, "global")
+    embeds_q, embeds_k = net.embedder(net.generator.encode(y), where), net.embedder(view.feats, where)
+    chance = ts_loss([q.roll(1, dims=1) for q in embeds_q], embeds_k, centres=c.centres, bandwidth=c.bandwidth, ridge=c.ridge)       # every place with another one
     def cosine(a, b): return F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
     return ({f"gradient of {term}": g.norm().item() for term, g in grads.items()} | {f"{term} towards the oracle": cosine(-g, oracle - y.detach()) for term, g in grads.items()}
-            | {"cosine of hdce and ts": cosine(grads["hdce"], grads["ts"])} | {f"rSMI, {name}": losses[name].item() for name in ("texture", "structure")})
+            | {"cosine of hdce and ts": cosine(grads["hdce"], grads["ts"])} | {f"rSMI, {name}": (losses[name] - getattr(chance, name)).item() for name in ("texture", "structure")})
 
 
 def measure(trial: Trial, method: str, pictures: int) -> dict[int, dict[str, float]]:
@@ -61,8 +66,8 @@ def main():
     torch.set_num_threads(1)
     heading = None
     for method in METHODS:
-        runs = sorted(args.results.glob(f"sim2photo/seed*/{method}/run"))
-        if not runs: parser.error(f"{args.results}: holds no run of {method}")
+        runs = [trained.with_name("run") for trained in sorted(args.results.glob(f"sim2photo/seed*/{method}/trained"))]
+        if not runs: parser.error(f"{args.results}: holds no finished run of {method}")
         every = [measure(Trial(args.results, args.results.name, "sim2photo", int(run.parents[1].name.removeprefix("seed"))), method, args.pictures) for run in runs]
         for step in every[0]:
             row = {name: statistics.fmean(seed[step][name] for seed in every) for name in every[0][step]}
