@@ -5,7 +5,8 @@
 
 Each setting is trained in the benchmark's way and scored at its checkpoints; the table gets a row for each checkpoint. Then every setting is compared
 with the first one: its lead at equal distance to the oracle, and where the trainings ended, as means over the seeds with 95 % intervals.
-A setting is a name of SETTINGS (one thing changed at a time) or a method of the benchmark.
+A setting is a name of SETTINGS (one thing changed at a time), a method of the benchmark, or a method with its ties to the source made stronger or
+weaker: "cut x3" has three times CUT's weights.
 """
 import argparse
 import csv
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import METHOD_NAMES, Trial, config_for, load_pictures, translate_all, write_json
+from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, load_pictures, translate_all, write_json
 from semst.comparison import MEANING, lead, mean_interval, write_csv
 from semst.multiscale import load_model
 from semst.runs import train
+from semst.trainer import TrainConfig
 
 HERE = Path(__file__).resolve().parent
 def hold(hdce, identity, ts=1.0): return dict(lambda_hdce=hdce, lambda_identity=identity, lambda_ts=ts)
@@ -30,8 +32,20 @@ SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first cho
     **{f"hdce 1 identity 1 ts {ts:g}": hold(1, 1, ts) for ts in (0, 0.3, 3)},
     "hdce 1 identity 1 ts frozen": hold(1, 1) | dict(ts_embedder="frozen"), "hdce 1 identity 1 ts momentum": hold(1, 1) | dict(ts_embedder="momentum"),
 }
+TIES = [f"lambda_{name}" for name in ("hdce", "ts", "identity", "nce", "relation", "scc", "cycle", "geometry")]       # all weights of eq. 4 and of the baselines but the GAN's
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
+
+def known(name: str) -> bool:
+    method, _, factor = name.partition(" x")
+    return name in SETTINGS or method in METHOD_NAMES and (not factor or factor.replace(".", "", 1).isdigit())
+
+def config_of(name: str, profile: Profile, seed: int) -> TrainConfig:
+    "What a setting is trained with."
+    if name in SETTINGS: return replace(config_for("semst", profile, seed), **SETTINGS[name])
+    method, _, factor = name.partition(" x")
+    config = config_for(method, profile, seed)
+    return replace(config, **{tie: float(factor) * getattr(config, tie) for tie in TIES}) if factor else config
 
 def place(trial: Trial, name: str, steps: int) -> Path:
     "Where a setting's run lies; trainings of another length are other runs."
@@ -42,7 +56,7 @@ def score(trial: Trial, name: str, steps: int) -> list[dict]:
     folder = place(trial, name, steps)
     if not (folder / "scores.json").exists():
         profile, data = trial.size._replace(steps=steps or trial.size.steps), trial.data()
-        config = config_for(name, profile, trial.seed) if name in METHOD_NAMES else replace(config_for("semst", profile, trial.seed), **SETTINGS[name])
+        config = config_of(name, profile, trial.seed)
         if not (folder / f"run/checkpoints/step_{config.steps:08d}").exists():
             train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")
@@ -80,7 +94,7 @@ def main():
     if args.read: return compare(args.read, args.settings or ())
     torch.set_num_threads(1)
     names = args.settings or list(SETTINGS)
-    if unknown := [n for n in names if n not in SETTINGS and n not in METHOD_NAMES]: parser.error(f"no such setting: {', '.join(unknown)}")
+    if unknown := [n for n in names if not known(n)]: parser.error(f"no such setting: {', '.join(unknown)}")
     for seed in args.seeds:
         trial = Trial(args.results, args.profile, "sim2photo", seed)
         for name, row in trial.references().items(): print(seed, name, {k: round(row[k], 3) for k in SCORES}, flush=True)

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from semst.baselines import BASELINES
-from semst.benchmark import METHOD_NAMES, PAIRS
+from semst.benchmark import METHOD_NAMES, PAIRS, PROFILES
 from semst.scenes import scene
 
 sys.path.insert(0, str(ROOT / "reproduce"))
@@ -182,6 +182,9 @@ def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, caps
     config = json.loads((tmp_path / "sim2photo/seed101/hdce_3_steps_2/run/config.json").read_text())["config"]
     assert (config["lambda_hdce"], config["steps"], config["seed"]) == (3, 2, 101)
     assert "| hdce 3 |" in capsys.readouterr().out
+    cut, tied = (sweep.config_of(name, PROFILES["smoke"], 1) for name in ("cut", "cut x3"))
+    assert (tied.lambda_nce, tied.lambda_identity, tied.lambda_gan) == (3 * cut.lambda_nce, 3 * cut.lambda_identity, cut.lambda_gan) and tied.seed == 1
+    assert [sweep.known(name) for name in ("cut", "cut x0.3", "hdce 3", "cut xx", "cat x3")] == [True, True, True, False, False]
     table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
         f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
         for name, step, score, distance in (("a", 1, 0.5, 4), ("a", 2, 0.4, 2), ("b", 1, 0.8, 3), ("b", 2, 0.6, 1))))
