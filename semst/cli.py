@@ -29,7 +29,7 @@ from .data import IMAGE_SUFFIXES, InputError, list_images, load_image
 from .multiscale import SemST, find_weights
 from .baselines import PRESETS
 from .tiling import Mode, is_tiff, translate_tiled
-from .runs import NonFiniteLoss, read_log, read_run, train
+from .runs import BELLS, NonFiniteLoss, read_log, read_run, train
 from .trainer import TrainConfig
 
 # %% ../nbs/09_command_line.ipynb #70457ed2
@@ -113,7 +113,7 @@ class Translate:
 # %% ../nbs/09_command_line.ipynb #f1076607
 @dataclass
 class Info:
-    "What a run is: its data, its settings, how far it is, and its last losses."
+    "What a run is: its data, its settings, how far it is, its last losses, and what is wrong with it."
     run: Annotated[Positional[Path], arg(metavar="RUN")]         # folder of a run
 
     def __call__(self):
@@ -125,8 +125,10 @@ class Info:
                 ("target", f"{about['target']} ({about['data']['target']['images']} images)"),
                 ("steps", f"{step} of {about['steps']}"), ("weights", weights or "none yet")]
         if weights: rows.append(("parameters", f"{sum(p.numel() for p in SemST.from_pretrained(self.run).parameters()):,}"))
-        for title, values in (("last losses", (read_log(self.run / "log.jsonl") or [{}])[-1]), ("settings", about["config"] | about["config"]["model"])):
-            rows += [(title, ""), *((f"  {k}", v) for k, v in values.items() if k != "model")]
+        last = (read_log(self.run / "log.jsonl") or [{}])[-1]
+        rows += [("alarm", words) for bell, words in BELLS.items() if last.get(f"alarm_{bell}")]
+        for title, values in (("last losses", last), ("settings", about["config"] | about["config"]["model"])):
+            rows += [(title, ""), *((f"  {k}", v) for k, v in values.items() if k != "model" and not k.startswith("alarm_"))]
         width = max(len(k) for k, _ in rows)
         print("\n".join(f"{k:<{width}}  {v}".rstrip() for k, v in rows))
 

@@ -1,4 +1,5 @@
 "The command line: what a user types, what comes out, and one clear line for every mistake."
+import json
 import shutil
 
 import numpy as np
@@ -162,6 +163,16 @@ def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, 
     monkeypatch.setattr(SemST, "translate", translate)
     assert "00001.png: too large for this machine's memory" in mistake(capsys, "translate", finished, horses, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "r")
+    said = {}
+    for rings in (0.0, 1.0):
+        with open(tmp_path / "r/log.jsonl", "a") as log: log.write(json.dumps(dict(step=5, d_loss=0.001, alarm_d_won=rings, alarm_inverted=0.0)) + "\n")
+        assert main(["info", str(tmp_path / "r")]) == 0
+        said[rings] = capsys.readouterr().out
+    assert "alarm" not in said[0.0] and "it has won" in said[1.0] and "inverted" not in said[1.0]
 
 
 def test_info_shows_losses_and_settings_of_one_name_apart(finished, tmp_path, capsys):
