@@ -10,10 +10,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from conftest import ROOT
 
 from semst.baselines import BASELINES
 from semst.benchmark import METHOD_NAMES, PAIRS, PROFILES
+from semst.data import rng
 from semst.scenes import scene
 
 sys.path.insert(0, str(ROOT / "reproduce"))
@@ -144,6 +146,19 @@ def test_the_key_tells_which_picture_of_a_set_is_semst_s(results):
     assert [k["method"] for k in key] == [m for m in BASELINES for _ in range(2)] and {k["semst_is"] for k in key} == {"A", "B"}
     with open(results / "fig1_user_study/observer.csv", newline="") as f: votes = {(v["set"], v["method"]) for v in csv.DictReader(f)}
     assert votes == {(k["set"], k["method"]) for k in key}
+    for i, k in enumerate(key):                                              # a key that is the wrong way round would turn every vote about
+        draw = rng("user study", 0, i)
+        scene, left = int(torch.randint(4, (), generator=draw)), bool(torch.rand((), generator=draw) < 0.5)
+        assert (int(k["scene"]), k["semst_is"]) == (scene, "A" if left else "B")
+
+
+def test_votes_that_contradict_the_key_are_refused(tmp_path, capsys):
+    out = tmp_path / "results/smoke/fig1_user_study"
+    out.mkdir(parents=True)
+    (out / "key.csv").write_text("set,method,semst_is\n1,cyclegan,A\n3,gcgan,B\n")
+    (tmp_path / "people.csv").write_text("set,method,rater,prefers_semst\n1,cyclegan,0,1\n3,src,0,1\n")
+    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "people.csv")]) == 1
+    assert re.search("set 3 and src do not go together; .*key.csv says gcgan", capsys.readouterr().err) and (out / "key.csv").exists()
 
 
 def test_nothing_is_made_twice_and_a_changed_setting_is(results):
