@@ -429,9 +429,11 @@ def test_resize_none_crops_the_picture_as_it_is(folders):
 def test_images_smaller_than_the_crop_are_named(folders):
     noise(64, 20).save(folders[1] / "low.png")
     with pytest.raises(InputError, match="low.png is 64x20 pixels, smaller than the crop, 32: use larger images$"): UnpairedCrops(*folders, crop=32, load_size=34)
-    with pytest.raises(InputError, match=r"0.png is 40x36 pixels, smaller than the crop, 128: use larger images, or --crop 32 \(and, with two branches, --local-crop 16\)$"):
-        UnpairedCrops(*folders, crop=128, load_size=143)
-    for model in (ModelConfig(scales=1, crop=32), ModelConfig(crop=32, local_crop=16)): new_critic(TrainConfig(model=model))   # what it proposes can be trained
+    (folders[0].parent / "alone").mkdir()
+    noise(110, 227).save(folders[0].parent / "alone/a.png")
+    with pytest.raises(InputError, match=r"a.png is 110x227 pixels, smaller than the crop, 128: use larger images, or --crop 96 \(and, with two branches, --local-crop 48\)$"):
+        UnpairedCrops(*[folders[0].parent / "alone"] * 2, crop=128, load_size=143)
+    for model in (ModelConfig(scales=1, crop=96), ModelConfig(crop=96, local_crop=48), ModelConfig(crop=32, local_crop=16)): new_critic(TrainConfig(model=model))   # what it proposes can be trained
 
 
 def test_an_image_as_large_as_the_crop_is_fine(tmp_path):
