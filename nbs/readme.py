@@ -101,6 +101,7 @@ def readme(notebook: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-text = readme(HERE / "index.ipynb")
-if "--print" in sys.argv: sys.stdout.write(text)
-else: (HERE.parent / "README.md").write_text(text, encoding="utf-8")
+if __name__ == "__main__":
+    text = readme(HERE / "index.ipynb")
+    if "--print" in sys.argv: sys.stdout.write(text)
+    else: (HERE.parent / "README.md").write_text(text, encoding="utf-8")

@@ -1,12 +1,12 @@
-"""Choose SemST's settings on seeds that no reported number uses, simulator to photograph.
+"""Choose the methods' settings on seeds that no reported number uses, simulator to photograph.
 
     python reproduce/sweep.py --seeds 100 101                 (two calls with one seed each run side by side)
     python reproduce/sweep.py --read reproduce/ts.csv         (trains nothing: what a table says)
 
 Each setting is trained in the benchmark's way and scored at its checkpoints; the table gets a row for each checkpoint. Then every setting is compared
 with the first one: its lead at equal distance to the oracle, and where the trainings ended, as means over the seeds with 95 % intervals.
-A setting is a name of SETTINGS (one thing changed at a time), a method of the benchmark, or a method with its ties to the source made stronger or
-weaker: "cut x3" has three times CUT's weights.
+A setting is a name of SETTINGS (SemST with one thing changed at a time), a method as the benchmark trains it, or a method with its hold on the source
+made stronger or weaker: "cut x3" has three times the weights of CUT's code base.
 """
 import argparse
 import csv
@@ -32,7 +32,6 @@ SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first cho
     **{f"hdce 1 identity 1 ts {ts:g}": hold(1, 1, ts) for ts in (0, 0.3, 3)},
     "hdce 1 identity 1 ts frozen": hold(1, 1) | dict(ts_embedder="frozen"), "hdce 1 identity 1 ts momentum": hold(1, 1) | dict(ts_embedder="momentum"),
 }
-TIES = [f"lambda_{name}" for name in ("hdce", "ts", "identity", "nce", "relation", "scc", "cycle", "geometry")]       # all weights of eq. 4 and of the baselines but the GAN's
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
 
@@ -44,8 +43,7 @@ def config_of(name: str, profile: Profile, seed: int) -> TrainConfig:
     "What a setting is trained with."
     if name in SETTINGS: return replace(config_for("semst", profile, seed), **SETTINGS[name])
     method, _, factor = name.partition(" x")
-    config = config_for(method, profile, seed)
-    return replace(config, **{tie: float(factor) * getattr(config, tie) for tie in TIES}) if factor else config
+    return config_for(method, profile, seed, float(factor) if factor else None)
 
 def place(trial: Trial, name: str, steps: int) -> Path:
     "Where a setting's run lies; trainings of another length are other runs."
@@ -65,8 +63,8 @@ def score(trial: Trial, name: str, steps: int) -> list[dict]:
     return json.loads((folder / "scores.json").read_text())
 
 
-def compare(table: Path, names: list[str] = ()):
-    "Print each setting's lead over the first one (of `names`, if given), and how much nearer to the oracle and how much better read it ended."
+def compare(table: Path, names: list[str] = ()) -> str:
+    "Markdown: each setting's lead over the first one (of `names`, if given), and how much nearer to the oracle and how much better read it ended."
     with open(table, newline="") as f: rows = [{k: v if k == "setting" else float(v) for k, v in r.items()} for r in csv.DictReader(f)]
     curves: dict[str, dict[float, list[dict]]] = {}
     for r in rows: curves.setdefault(r["setting"], {}).setdefault(r["seed"], []).append(r)
@@ -74,11 +72,12 @@ def compare(table: Path, names: list[str] = ()):
     first, *others = names or curves
     gaps = {f"lead, {name}": lambda a, b, score=score: lead(a, b, score) for score, name in MEANING.items()}
     gaps |= {"end, nearer by": lambda a, b: b[-1]["sfd_oracle"] - a[-1]["sfd_oracle"], "end, mIoU": lambda a, b: a[-1]["miou"] - b[-1]["miou"]}
-    print(f"| against {first!r} | {' | '.join(gaps)} |\n|{'---|' * (len(gaps) + 1)}")
+    lines = [f"| against {first!r} | {' | '.join(gaps)} |", f"|{'---|' * (len(gaps) + 1)}"]
     for name in others:
         seeds = sorted(set(curves[name]) & set(curves[first]))
         if not seeds: raise SystemExit(f"{table}: {name} and {first} have no seed in common")
-        print(f"| {name} | {' | '.join(str(mean_interval([gap(curves[name][s], curves[first][s]) for s in seeds])) for gap in gaps.values())} |")
+        lines.append(f"| {name} | {' | '.join(str(mean_interval([gap(curves[name][s], curves[first][s]) for s in seeds])) for gap in gaps.values())} |")
+    return "\n".join(lines)
 
 
 def main():
@@ -91,7 +90,7 @@ def main():
     parser.add_argument("--table", type=Path, help="where the scores go, default RESULTS/sweep.csv")
     parser.add_argument("--read", type=Path, help="only compare the settings of this table")
     args = parser.parse_args()
-    if args.read: return compare(args.read, args.settings or ())
+    if args.read: return print(compare(args.read, args.settings or ()))
     torch.set_num_threads(1)
     names = args.settings or list(SETTINGS)
     if unknown := [n for n in names if not known(n)]: parser.error(f"no such setting: {', '.join(unknown)}")
@@ -104,7 +103,7 @@ def main():
             for trial in (Trial(args.results, args.profile, "sim2photo", seed) for seed in args.seeds) for p in score(trial, name, args.steps)]
     table = args.table or args.results / "sweep.csv"
     write_csv(table, rows)
-    compare(table)
+    print(compare(table))
 
 
 if __name__ == "__main__": main()
