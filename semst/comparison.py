@@ -130,7 +130,7 @@ def conclude(
     curves: dict[str, list[list[dict]]],       # method -> a curve for each seed
     references: list[dict[str, dict]],         # the reference rows of each seed
     leads: dict[str, dict[str, Interval]],     # `leads_of` them
-    further: Iterable[Interval] = (),          # leads of another kind that the claim needs, too
+    further: Iterable[Interval] | None = (),   # leads of another kind that the claim needs, too; None: it does, but they could not be measured
 ) -> tuple[dict[str, float], Verdict]:
     "All that was measured, as means over seeds with the leads' intervals, and the verdict on the direction of the claim."
     trial = trials[0]
@@ -145,4 +145,5 @@ def conclude(
     wanted = dict(pixel_accuracy="pixel accuracy", sfd_oracle="distance to the oracle") | (dict(sfd_target="distance to the target", fid="FID", kid="KID", inversion="luminance correlation") if trial.data_root else {})
     metrics |= {f"{name} of {m}": statistics.fmean(e[key] for e in entries) for key, name in wanted.items() for m, entries in rows.items() if all(key in e for e in entries)}
     if trial.profile == "smoke" or len(trials) < 3 or not trial.judged: return metrics, "smoke"
-    return metrics, direction((i.low, i.high) for i in (*(leads[m]["pixel accuracy"] for m in BASELINES), *further))
+    verdict = direction((i.low, i.high) for i in (*(leads[m]["pixel accuracy"] for m in BASELINES), *(further or ())))
+    return metrics, "undecided" if further is None and verdict == "trend" else verdict
