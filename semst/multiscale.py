@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ModelConfig', 'from_dict', 'Box', 'local_box', 'resize_to', 'fuse', 'Branch', 'View', 'Translation', 'SemST',
-           'mirror_index', 'pad_to_multiple', 'window_starts', 'window_weight', 'paint_in_windows', 'Whole',
-           'translate_whole', 'save_weights', 'save_model', 'checkpoints', 'find_weights', 'load_model']
+           'mirror_index', 'pad_to_multiple', 'Whole', 'translate_whole', 'save_weights', 'save_model', 'checkpoints',
+           'find_weights', 'load_model']
 
 # %% ../nbs/07_multiscale.ipynb #ef55c1ef
 import json
@@ -194,32 +194,6 @@ def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int, least: int) -> F
     return x
 
 # %% ../nbs/07_multiscale.ipynb #cd1aed0c
-def window_starts(n: int, side: int) -> list[int]:
-    "Where windows of one side start so that they overlap by half and the last one ends at n."
-    return [*range(0, n - side, max(1, side // 2)), n - side]
-
-def window_weight(side: int, like: Tensor) -> Tensor:
-    "A tent over a window: largest in the middle, positive to the last pixel."
-    return 1 - ((torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) * 2 / side - 1).abs()
-
-# %% ../nbs/07_multiscale.ipynb #be4038ad
-def paint_in_windows(
-    paint,                               # picture -> picture of the same size
-    x: Float[Tensor, "b 3 h w"],
-    side: int,                           # of the windows; smaller where the picture is
-) -> Float[Tensor, "b 3 h w"]:
-    "Apply a painter to overlapping windows and blend them by tent weights (half-window stride)."
-    h, w = (min(side, n) for n in x.shape[-2:])
-    weight = window_weight(h, x)[:, None] * window_weight(w, x)
-    total, weights = torch.zeros_like(x), torch.zeros_like(x[:1, :1])
-    for top in window_starts(x.shape[-2], h):
-        for left in window_starts(x.shape[-1], w):
-            here = (..., slice(top, top + h), slice(left, left + w))
-            total[here] += weight * paint(x[here])
-            weights[here] += weight
-    return total / weights
-
-# %% ../nbs/07_multiscale.ipynb #1a39d7b4
 class Whole(NamedTuple):
     "A translated picture and what it was made of; with one scale the fused picture is all there is."
     fused: Float[Tensor, "b 3 h w"]
@@ -232,7 +206,7 @@ def translate_whole(
     model: SemST,
     x: Float[Tensor, "b 3 h w"],       # pictures of any size, in [-1, 1]
 ) -> Whole:
-    "Translate whole pictures: the global branch on the shrunken picture, the local branch in overlapping windows, fused by M."
+    "Translate whole pictures: the global branch on the shrunken picture, the local branch on the picture as it is, fused by M."
     config = model.config
     padded = pad_to_multiple(x, 4 * max(2, config.shrink), least=8 * max(2, config.shrink))
     size = tuple(padded.shape[-2:])
@@ -240,7 +214,7 @@ def translate_whole(
     else:
         context = model.view("global", resize_to(padded, tuple(n // config.shrink for n in size)))
         y_global = resize_to(context.y, size)
-        y_local = paint_in_windows(model.branches["local"].generator, padded, config.local_crop)
+        y_local = model.branches["local"].generator(padded)
         scale_map = model.attention(context.feats[-1], size)
         parts = [fuse(y_global, y_local, scale_map), y_global, y_local, scale_map]
     return Whole(*(part[..., :x.shape[-2], :x.shape[-1]] for part in parts))

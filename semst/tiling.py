@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Combined', 'tents', 'Resized', 'Stored', 'stored',
-           'KnownNorm', 'exact', 'sample', 'approximate', 'shares', 'painted_in_windows', 'attended', 'tiled_whole',
-           'is_tiff', 'tiff_packages', 'open_pixels', 'write_tiff', 'translate_tiled']
+           'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'tiled_whole', 'is_tiff', 'tiff_packages',
+           'open_pixels', 'write_tiff', 'translate_tiled']
 
 # %% ../nbs/07b_tiling.ipynb #0d10a385
 import shutil
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .data import InputError, load_image, to_image
 from .generator import BlurDown, BlurUp, InstanceNorm, ResidualBlock
-from .multiscale import SemST, fuse, mirror_index, window_starts, window_weight
+from .multiscale import SemST, fuse, mirror_index
 from .scale_attention import ScaleAttention
 
 # %% ../nbs/07b_tiling.ipynb #9e7d6de2
@@ -208,24 +208,6 @@ def approximate(layers: nn.Sequential, field: Field) -> Field:
     layers(sample(field, max(16, field.tile // 2)))
     return Mapped(field, layers)
 
-# %% ../nbs/07b_tiling.ipynb #e06d9216
-def shares(n: int, side: int) -> dict[int, Float[Tensor, "side"]]:
-    "Along one axis: start of each window -> the share of each of its pixels in the blend. The shares of a pixel add up to one."
-    side = min(side, n)
-    tent, total = window_weight(side, torch.ones(1)), torch.zeros(n)
-    for start in window_starts(n, side): total[start:start + side] += tent
-    return {start: tent / total[start:start + side] for start in window_starts(n, side)}
-
-@torch.inference_mode()
-def painted_in_windows(paint: nn.Module, field: Field, side: int) -> Stored:
-    "`paint_in_windows`, with the blend on disk."
-    blend = Stored(3, field.size, field.tile, field.device)
-    for top, down in shares(field.size[0], side).items():
-        for left, along in shares(field.size[1], side).items():
-            window = slice(top, top + len(down)), slice(left, left + len(along))
-            blend.part(*window).add_(paint(field.read(*window)).cpu() * down[:, None] * along)
-    return blend
-
 # %% ../nbs/07b_tiling.ipynb #c9ab04e9
 def attended(attention: ScaleAttention, feats: Stored) -> Stored:
     "The scale map at its own, coarse size: `ScaleAttention` without the last interpolation."
@@ -254,7 +236,7 @@ def tiled_whole(
     feats = stored(through(encoder, Resized(picture, tuple(n // shrink for n in picture.size))))
     scale_map = Resized(attended(model.attention, feats), picture.size)
     y_global = Resized(through(decoder, feats), picture.size)
-    y_local = painted_in_windows(model.branches["local"].generator, picture, model.config.local_crop)
+    y_local = through(model.branches["local"].generator.model, picture)
     return Combined(fuse, y_global, y_local, scale_map)
 
 # %% ../nbs/07b_tiling.ipynb #4a2ae69c

@@ -16,6 +16,7 @@ from semst.comparison import conclude, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
 from semst.metrics import VOID, load_labelled
+from semst.multiscale import load_model, translate_whole
 from semst.scenes import CLASSES, scene
 
 
@@ -233,3 +234,15 @@ def test_scripts_over_finished_runs(tmp_path, monkeypatch, capsys):
     rows = [line.split(" | ") for line in said["terms"].splitlines()[2:]]
     assert [r[0] for r in rows] == ["| semst"] * 2 + ["| semst-without-ts"] * 2 + ["| gan"] * 2 and len({tuple(r[2:]) for r in rows}) == 6     # two checkpoints each, no two alike
     assert said["average"].count("| sim2photo | ") == 3 and "mean over 3 trainings" in said["average"]
+
+
+def test_the_local_branch_in_windows_and_at_once(tmp_path, monkeypatch, capsys):
+    trial, script = Trial(tmp_path, "smoke", "sim2photo", 3), str(ROOT / "tests/benchmarks/windows.py")
+    model, x = load_model(trial.train("semst-two-scales")), trial.pictures("testA")
+    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), "--profile", "smoke", "--seeds", "3", "--table", str(tmp_path / "windows.csv")])
+    module = runpy.run_path(script, run_name="__main__")
+    assert capsys.readouterr().out.count("at once - in windows: ") == 5
+    windows, at_once = (row.split(",") for row in (tmp_path / "windows.csv").read_text().splitlines()[1:])
+    assert (windows[3], at_once[3]) == ("in windows", "at once") and windows[5:] != at_once[5:]
+    assert torch.allclose(module["both_ways"](model, x)[0]["at once"], translate_whole(model, x).fused, atol=1e-6)     # as the package translates
+    assert torch.allclose(module["in_windows"](lambda v: v, x, 16), x, atol=1e-6)

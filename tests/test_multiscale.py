@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from semst.data import InputError, rng
 from semst.multiscale import (
-    Box, ModelConfig, SemST, from_dict, fuse, local_box, mirror_index, paint_in_windows, resize_to, save_model, translate_whole)
+    Box, ModelConfig, SemST, from_dict, fuse, local_box, mirror_index, resize_to, save_model, translate_whole)
 
 TWO = ModelConfig(crop=64, local_crop=32, ngf=4, blocks=5, embed_dim=16)
 ONE = ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16)
@@ -56,7 +56,7 @@ def test_whole_pictures_keep_their_size(config, size):
     assert translate_whole(SemST(config), torch.rand(1, 3, *size)).fused.shape[-2:] == size
 
 
-def test_whole_agrees_with_training_where_one_window_covers_the_picture():
+def test_whole_agrees_with_training_where_the_box_is_the_picture():
     model, x = SemST(TWO), torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(translate_whole(model, x).fused, model(x, Box(0, 0, 32)).fused, atol=1e-6, rtol=0)
 
@@ -66,9 +66,9 @@ def test_batch_of_two_is_two_batches_of_one():
     torch.testing.assert_close(model(x, box).fused, torch.cat([model(x[:1], box).fused, model(x[1:], box).fused]), atol=1e-6, rtol=1e-5)
 
 
-def test_windows_of_an_identity_painter_change_nothing():
-    x = torch.rand(1, 3, 50, 77)
-    torch.testing.assert_close(paint_in_windows(lambda v: v, x, 32), x)
+def test_the_local_branch_sees_the_whole_picture_at_once():
+    model, x = SemST(TWO).eval(), torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(translate_whole(model, x).y_local, model.branches["local"].generator(x))
 
 
 @pytest.mark.parametrize("n, m", [(5, 8), (3, 20), (2, 7), (1, 4), (8, 8)])
