@@ -243,6 +243,6 @@ def test_the_local_branch_in_windows_and_at_once(tmp_path, monkeypatch, capsys):
     module = runpy.run_path(script, run_name="__main__")
     assert capsys.readouterr().out.count("at once - in windows: ") == 5
     windows, at_once = (row.split(",") for row in (tmp_path / "windows.csv").read_text().splitlines()[1:])
-    assert (windows[3], at_once[3]) == ("in windows", "at once") and windows[5:] != at_once[5:]
+    assert (windows[2:5], at_once[4]) == (["embedded", "3", "in windows"], "at once") and windows[6:] != at_once[6:]
     assert torch.allclose(module["both_ways"](model, x)[0]["at once"], translate_whole(model, x).fused, atol=1e-6)     # as the package translates
     assert torch.allclose(module["in_windows"](lambda v: v, x, 16), x, atol=1e-6)

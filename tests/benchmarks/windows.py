@@ -62,7 +62,7 @@ def main():
         parts = [both_ways(model, part) for part in x.split(16)]
         for how in ("in windows", "at once"):
             scores = trial.rate(eight_bits(torch.cat([pictures[how] for pictures, _ in parts])))
-            rows.append(dict(profile=args.profile, pair=args.data_root.name if args.data_root else args.pair, seed=seed, local=how, scale_map=round(sum(m for _, m in parts) / len(parts), 3)) | {k: round(scores[k], 4) for k in SCORES if k in scores})
+            rows.append(dict(profile=args.profile, pair=args.pair, data=args.data_root.name if args.data_root else "embedded", seed=seed, local=how, scale_map=round(sum(m for _, m in parts) / len(parts), 3)) | {k: round(scores[k], 4) for k in SCORES if k in scores})
             print(rows[-1], flush=True)
     if args.table: write_csv(args.table, rows)
     for score in [k for k in SCORES if k in rows[0]]:
