@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, load_pictures, translate_all, write_json
+from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, hold_of, load_pictures, translate_all, write_json
 from semst.comparison import MEANING, lead, mean_interval, write_csv
 from semst.multiscale import load_model
 from semst.runs import train
@@ -32,6 +32,7 @@ SETTINGS = {   # weights of hDCE, identity and TS: (0.1, 0, 1) was the first cho
     **{f"hdce 1 identity 1 ts {ts:g}": hold(1, 1, ts) for ts in (0, 0.3, 3)},
     "hdce 1 identity 1 ts frozen": hold(1, 1) | dict(ts_embedder="frozen"), "hdce 1 identity 1 ts momentum": hold(1, 1) | dict(ts_embedder="momentum"),
 }
+PAIR = "sim2photo"
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target", "inversion")
 
 
@@ -43,7 +44,7 @@ def config_of(name: str, profile: Profile, seed: int) -> TrainConfig:
     "What a setting is trained with."
     if name in SETTINGS: return replace(config_for("semst", profile, seed), **SETTINGS[name])
     method, _, factor = name.partition(" x")
-    return config_for(method, profile, seed, float(factor) if factor else None)
+    return config_for(method, profile, seed, float(factor) if factor else hold_of(method, profile, PAIR))
 
 def place(trial: Trial, name: str, steps: int) -> Path:
     "Where a setting's run lies; trainings of another length are other runs."
@@ -95,12 +96,12 @@ def main():
     names = args.settings or list(SETTINGS)
     if unknown := [n for n in names if not known(n)]: parser.error(f"no such setting: {', '.join(unknown)}")
     for seed in args.seeds:
-        trial = Trial(args.results, args.profile, "sim2photo", seed)
+        trial = Trial(args.results, args.profile, PAIR, seed)
         for name, row in trial.references().items(): print(seed, name, {k: round(row[k], 3) for k in SCORES}, flush=True)
         for name in names:
             for p in score(trial, name, args.steps): print(seed, name, p["step"], {k: round(p[k], 3) for k in SCORES}, flush=True)
     rows = [dict(setting=name, seed=trial.seed, step=p["step"]) | {k: f"{p[k]:.4f}" for k in SCORES} for name in names
-            for trial in (Trial(args.results, args.profile, "sim2photo", seed) for seed in args.seeds) for p in score(trial, name, args.steps)]
+            for trial in (Trial(args.results, args.profile, PAIR, seed) for seed in args.seeds) for p in score(trial, name, args.steps)]
     table = args.table or args.results / "sweep.csv"
     write_csv(table, rows)
     print(compare(table))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from semst import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import CITYSCAPES, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, reported, seeds_of
+from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, reported, seeds_of
 from semst.comparison import conclude, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
@@ -208,7 +208,8 @@ def test_the_paper_s_settings(real):
     ours, theirs = paper.config("semst"), paper.config("cut")
     assert ours.steps == theirs.steps == 400 * len(SIZES) and ours.resize == theirs.resize == "square"
     assert (ours.model.scales, ours.model.crop, ours.lambda_nce) == (2, 512, 0) and (theirs.model.scales, theirs.model.crop, theirs.load, theirs.gan) == (1, 256, 286, "lsgan")
-    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0)
+    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0, HOLD["semst"])
+    assert real.config("semst").lambda_hdce == Trial(real.results, "smoke", "horse2zebra").config("semst").lambda_hdce == 1        # chosen on one drawn pair, used on that alone
     assert config_for("semst", PROFILES["standin"], 0).d_strides == (2, 2, 1)                                          # sees 34 of 128 pixels
 
 
