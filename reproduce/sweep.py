@@ -11,7 +11,7 @@ made stronger or weaker: "cut x3" has three times the weights of CUT's code base
 import argparse
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ import torch
 from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, hold_of, load_pictures, translate_all, write_json
 from semst.comparison import MEANING, lead, mean_interval, write_csv
 from semst.multiscale import load_model
-from semst.runs import train
+from semst.runs import read_run, train
 from semst.trainer import TrainConfig
 
 HERE = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target"
 
 def known(name: str) -> bool:
     method, _, factor = name.partition(" x")
-    return name in SETTINGS or method in METHOD_NAMES and (not factor or factor.replace(".", "", 1).isdigit())
+    return name in SETTINGS or name in METHOD_NAMES or method in METHOD_NAMES and factor.replace(".", "", 1).isdigit()
 
 def config_of(name: str, profile: Profile, seed: int) -> TrainConfig:
     "What a setting is trained with."
@@ -52,10 +52,12 @@ def place(trial: Trial, name: str, steps: int) -> Path:
 
 def score(trial: Trial, name: str, steps: int) -> list[dict]:
     "The curve of one setting, made or loaded."
-    folder = place(trial, name, steps)
+    folder, profile = place(trial, name, steps), trial.size._replace(steps=steps or trial.size.steps)
+    config = config_of(name, profile, trial.seed)
+    if (folder / "run/config.json").exists() and read_run(folder / "run")["config"] != json.loads(json.dumps(asdict(config))):
+        raise SystemExit(f"{folder}: was trained with other settings than {name!r} has today; remove it, or give another --results")
     if not (folder / "scores.json").exists():
-        profile, data = trial.size._replace(steps=steps or trial.size.steps), trial.data()
-        config = config_of(name, profile, trial.seed)
+        data = trial.data()
         if not (folder / f"run/checkpoints/step_{config.steps:08d}").exists():
             train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from semst import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, reported, seeds_of
+from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of
 from semst.comparison import conclude, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
@@ -70,7 +70,7 @@ def test_readers(trial):
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_methods_differ_in_their_objective_alone(method):
-    ours, base = config_for(method, PROFILES["cpu"], 0), config_for("semst", PROFILES["cpu"], 0)
+    ours, base = (config_for(m, PROFILES["cpu"], 0, hold_of(m, PROFILES["cpu"], "sim2photo")) for m in (method, "semst"))
     differ = {k for k, v in vars(ours).items() if v != vars(base)[k]}
     assert differ <= set(OBJECTIVES.get(method, {"model": 0})) and ours.gan == base.gan == "bce"
     if method == "semst-two-scales": assert replace(ours.model, scales=1, local_crop=base.model.local_crop) == base.model
@@ -78,8 +78,9 @@ def test_methods_differ_in_their_objective_alone(method):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_two_rows_of_a_comparison_are_the_same_training(profile):
-    configs = [config_for(m, PROFILES[profile]._replace(steps=100), 0) for m in reported(profile)]
-    assert all(a != b for i, a in enumerate(configs) for b in configs[:i]) and len(configs) == 12
+    for pair in ("sim2photo", "horse2zebra"):
+        configs = [config_for(m, PROFILES[profile]._replace(steps=100), 0, hold_of(m, PROFILES[profile], pair)) for m in reported(profile)]
+        assert all(a != b for i, a in enumerate(configs) for b in configs[:i]) and len(configs) == 12
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):
@@ -244,6 +245,6 @@ def test_the_local_branch_in_windows_and_at_once(tmp_path, monkeypatch, capsys):
     module = runpy.run_path(script, run_name="__main__")
     assert capsys.readouterr().out.count("at once - in windows: ") == 5
     windows, at_once = (row.split(",") for row in (tmp_path / "windows.csv").read_text().splitlines()[1:])
-    assert (windows[2:5], at_once[4]) == (["embedded", "3", "in windows"], "at once") and windows[6:] != at_once[6:]
+    assert (windows[2:7], at_once[6]) == (["embedded", "4", "10.0", "3", "in windows"], "at once") and windows[8:] != at_once[8:]
     assert torch.allclose(module["both_ways"](model, x)[0]["at once"], translate_whole(model, x).fused, atol=1e-6)     # as the package translates
     assert torch.allclose(module["in_windows"](lambda v: v, x, 16), x, atol=1e-6)

@@ -187,6 +187,19 @@ def test_methods_are_named_alike_everywhere():
     assert {"gan", "cut", "semst", "semst-two-scales"} <= set(METHOD_NAMES)
 
 
+def test_the_factors_are_the_best_of_the_kept_search():
+    ends = {}
+    with open(ROOT / "reproduce/six.csv", newline="") as f:
+        for r in csv.DictReader(f):
+            method, _, factor = r["setting"].partition(" x")
+            if r["step"] == "600": ends.setdefault(method, {}).setdefault(float(factor), {})[r["seed"]] = float(r["sfd_oracle"])
+    assert set(ends) == {*BASELINES, "semst"}
+    for method, tried in ends.items():
+        assert {0.1, 0.3, 1, 3, 10, 30} <= set(tried) and all(set(seeds) == {"100", "101", "102", "103"} for seeds in tried.values())
+        best = min(tried, key=lambda factor: sum(tried[factor].values()))
+        assert HOLD.get(method, 1.0) == best and min(tried) < best < max(tried), method
+
+
 def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, capsys):
     table = tmp_path / "table.csv"
     monkeypatch.setattr(sys, "argv", ["sweep.py", "--profile", "smoke", "--steps", "2", "--seeds", "100", "101", "--settings", "semst", "hdce 3",
@@ -199,8 +212,10 @@ def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, caps
     assert "| hdce 3 |" in capsys.readouterr().out
     cut, tied = (sweep.config_of(name, PROFILES["smoke"], 1) for name in ("cut x1", "cut x3"))
     assert (cut.lambda_nce, tied.lambda_nce, tied.lambda_identity, tied.lambda_gan, tied.seed) == (0.5, 1.5, 1.5, 1, 1)
+    monkeypatch.setitem(HOLD, "semst", 7.0)                                                                  # as if another factor had been chosen since
+    with pytest.raises(SystemExit, match="was trained with other settings than 'semst' has today"): sweep.main()
     assert sweep.config_of("cut", PROFILES["smoke"], 1) == sweep.config_of(f"cut x{HOLD['cut']:g}", PROFILES["smoke"], 1)
-    assert [sweep.known(name) for name in ("cut", "cut x0.3", "hdce 3", "cut xx", "cat x3")] == [True, True, True, False, False]
+    assert [sweep.known(name) for name in ("cut", "cut x0.3", "hdce 3", "cut xx", "cat x3", "cut x")] == [True, True, True, False, False, False]
     table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
         f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
         for name, step, score, distance in (("a", 1, 0.5, 4), ("a", 2, 0.4, 2), ("b", 1, 0.8, 3), ("b", 2, 0.6, 1))))

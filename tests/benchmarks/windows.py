@@ -3,6 +3,12 @@
     python reproduce/sweep.py --results RESULTS --settings semst-two-scales --seeds 100 101 102 103
     python tests/benchmarks/windows.py RESULTS --seeds 100 101 102 103
 
+    python reproduce/sweep.py --results RESULTS --settings semst-two-scales --seeds 100 101 102 103 104 --profile standin --steps 600
+    python tests/benchmarks/windows.py RESULTS --seeds 100 101 102 103 104 --profile standin --run semst-two-scales_steps_600
+
+    python reproduce/step.py train standin parsing2photo 0 semst-two-scales --results RESULTS --data-root FOLDER          (and seeds 1 and 2)
+    python tests/benchmarks/windows.py RESULTS/standin --seeds 0 1 2 --profile standin --pair parsing2photo --data-root FOLDER
+
 Reads the finished trainings of two scales, translates their test scenes in both ways (the windows overlap by half and are blended by tents, HRDA's
 protocol but for the tents), and scores them: pixels read right, mIoU and the distance to the oracle, with the gain of painting at once. M is the scale
 map's mean, the share of the local branch in the picture.
@@ -13,9 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semst.benchmark import Trial, load_pictures
+from semst.benchmark import Trial
 from semst.comparison import mean_interval, write_csv
 from semst.multiscale import SemST, fuse, load_model, resize_to
+from semst.runs import read_run
 
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target")
 
@@ -58,11 +65,13 @@ def main():
     rows = []
     for seed in args.seeds:
         trial = Trial(args.results, args.profile, args.pair, seed, args.data_root)
-        model, x = load_model(trial.folder / args.run / "run"), trial.pictures("testA")
+        run = trial.folder / args.run / "run"
+        model, x, config = load_model(run), trial.pictures("testA"), read_run(run)["config"]
         parts = [both_ways(model, part) for part in x.split(16)]
+        m = sum(m * len(part) for (_, m), part in zip(parts, x.split(16))) / len(x)
         for how in ("in windows", "at once"):
             scores = trial.rate(eight_bits(torch.cat([pictures[how] for pictures, _ in parts])))
-            rows.append(dict(profile=args.profile, pair=args.pair, data=args.data_root.name if args.data_root else "embedded", seed=seed, local=how, scale_map=round(sum(m for _, m in parts) / len(parts), 3)) | {k: round(scores[k], 4) for k in SCORES if k in scores})
+            rows.append(dict(profile=args.profile, pair=args.pair, data=args.data_root.name if args.data_root else "embedded", steps=config["steps"], lambda_hdce=config["lambda_hdce"], seed=seed, local=how, scale_map=round(m, 3)) | {k: round(scores[k], 4) for k in SCORES if k in scores})
             print(rows[-1], flush=True)
     if args.table: write_csv(args.table, rows)
     for score in [k for k in SCORES if k in rows[0]]:
