@@ -1,4 +1,4 @@
-"""index.ipynb -> README.md: the text as it is, code cells and their plain-text results as fenced blocks, and a table of the manifests.
+"""index.ipynb -> README.md: the text as it is, code cells and their plain-text results as fenced blocks, and tables of the manifests.
 
     python nbs/readme.py [--print]
 """
@@ -6,8 +6,6 @@ import csv
 import json
 import sys
 from pathlib import Path
-
-from semst.comparison import Interval
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent / "reproduce/results"          # manifests and pictures that are kept with the project
@@ -23,34 +21,6 @@ def status() -> str:
         command = f"run.py {figure} --profile {profile} -p data_root standins/{folder}" if folder else f"make reproduce PROFILE={profile}"
         rows.append(f"| {name} | `{command}` | {m['data_name']}{f': {folder}' if folder else ''} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
-
-
-COLUMNS = {   # title -> figure, and the name of its lead
-    "figure 5: pixel accuracy": ("fig5_domain_adaptation", "lead over {}, pixel accuracy"), "figure 5: class accuracy": ("fig5_domain_adaptation", "lead over {}, class accuracy"),
-    "figure 5: mIoU": ("fig5_domain_adaptation", "lead over {}, mIoU"), "figure 5: mIoU of a reader": ("fig5_domain_adaptation", "lead over the reader of {}, mIoU"),
-    "figure 2: pixel accuracy": ("fig2_parsing2image", "lead over {}, pixel accuracy"), "figure 3: pixel accuracy": ("fig3_summer2winter", "lead over {}, pixel accuracy"),
-    "figure 4: pixel accuracy": ("fig4_horse2zebra", "lead over {}, pixel accuracy")}
-
-
-def leads(profile: str = "cpu") -> str:
-    "SemST against each method, from the manifests over several seeds; a column for each measurement that is kept."
-    kept = {path.parent.name: json.loads(path.read_text(encoding="utf-8"))["metrics"] for path in sorted(RESULTS.glob(f"{profile}/*/manifest.json"))}
-    kept = {figure: m for figure, m in kept.items() if any(name.endswith(", low") for name in m)}
-    if "fig5_domain_adaptation" not in kept: return "No comparison over several seeds is kept yet."
-    columns = {title: (kept[figure], lead) for title, (figure, lead) in COLUMNS.items() if figure in kept}
-    methods = dict.fromkeys(name.split(",")[0][len("lead over "):] for name in kept["fig5_domain_adaptation"] if name.startswith("lead over ") and " the reader of " not in name)
-
-    def cell(metrics, lead):
-        if f"{lead}, low" not in metrics: return ""
-        beyond = metrics.get(lead.rsplit(", ", 1)[0] + ", seeds beyond the input")
-        return str(Interval(*(metrics[f"{lead}{end}"] for end in ("", ", low", ", high", ", seeds above 0")), metrics["seeds"])) + " (!)" * bool(beyond)
-
-    cells = {name: [cell(metrics, lead.format(name)) for metrics, lead in columns.values()] for name in (*methods, "source")}
-    rows = [f"| {name} | {' | '.join(row)} |" for name, row in cells.items() if any(row)]
-    seeds = ", ".join(f"{m['seeds']} for figure {figure[3]}" for figure, m in kept.items() if figure[3] in "2345")
-    return "\n".join([f"SemST's lead, profile {profile}, mean over seeds ({seeds}), 95 % interval, and seeds on which it led:", "", "| SemST against | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|",
-                      *rows, "", "(*) the interval excludes zero; the others decide nothing. Where nothing differs, about one column in three of the long ones has such a mark by chance, and one in four of the short ones.",
-                      "", "(!) on one seed or more both translations lay farther from the oracle than the untouched input, where a lead means little."])
 
 
 def ends(profile: str = "cpu") -> str:
@@ -93,7 +63,7 @@ def readme(notebook: Path) -> str:
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            for table in (status, leads, ends, photographs): source = source.replace(f"<!-- {table.__name__} -->", table())
+            for table in (status, ends): source = source.replace(f"<!-- {table.__name__} -->", table())
             parts.append(source)
         else:
             parts.append(f"```python\n{source}\n```")
