@@ -55,7 +55,7 @@ def show(ax, picture: Float[Tensor, "3 h w"], boxes: list[Broken] = ()):
 def heading(trial: Trial, seeds: int | None = None) -> str:
     "What was translated, on which data, for how long; with the number of seeds in place of the trial's own."
     what = f"Folder {trial.data_root.name}" if trial.data_root else f"{PAIRS[trial.pair].title}: embedded scenes"
-    return f"{what}, {trial.size.steps} steps at {trial.size.size} px, " + (f"{seeds} seeds" if seeds else f"seed {trial.seed}")
+    return f"{what}, {trial.size.steps} steps at {trial.size.size} px, " + (f"{seeds} seed{'s' * (seeds > 1)}" if seeds else f"seed {trial.seed}")
 
 def side_by_side(trial: Trial, methods: tuple[str, ...], rows: int = 4) -> Figure:
     "Input, methods and (of drawn scenes) oracle for the first pictures of a trial's test set; with labels, boxes where the judge reads another class."
