@@ -9,17 +9,16 @@ A setting is a name of SETTINGS (SemST with one thing changed at a time), a meth
 made stronger or weaker: "cut x3" has three times the weights of CUT's code base.
 """
 import argparse
-import csv
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, hold_of, load_pictures, translate_all, write_json
-from semst.comparison import MEANING, lead, mean_interval, write_csv
+from semst.benchmark import METHOD_NAMES, Profile, Trial, config_for, hold_of, load_pictures, made_otherwise, translate_all, write_json
+from semst.comparison import MEANING, lead, mean_interval, read_curves, write_csv
 from semst.multiscale import load_model
-from semst.runs import read_run, train
+from semst.runs import train
 from semst.trainer import TrainConfig
 
 HERE = Path(__file__).resolve().parent
@@ -54,7 +53,7 @@ def score(trial: Trial, name: str, steps: int) -> list[dict]:
     "The curve of one setting, made or loaded."
     folder, profile = place(trial, name, steps), trial.size._replace(steps=steps or trial.size.steps)
     config = config_of(name, profile, trial.seed)
-    if (folder / "run/config.json").exists() and read_run(folder / "run")["config"] != json.loads(json.dumps(asdict(config))):
+    if made_otherwise(folder / "run", config):
         raise SystemExit(f"{folder}: was trained with other settings than {name!r} has today; remove it, or give another --results")
     if not (folder / "scores.json").exists():
         data = trial.data()
@@ -68,9 +67,7 @@ def score(trial: Trial, name: str, steps: int) -> list[dict]:
 
 def compare(table: Path, names: list[str] = ()) -> str:
     "Markdown: each setting's lead over the first one (of `names`, if given), and how much nearer to the oracle and how much better read it ended."
-    with open(table, newline="") as f: rows = [{k: v if k == "setting" else float(v) for k, v in r.items()} for r in csv.DictReader(f)]
-    curves: dict[str, dict[float, list[dict]]] = {}
-    for r in rows: curves.setdefault(r["setting"], {}).setdefault(r["seed"], []).append(r)
+    curves = read_curves(table, "setting")
     if unknown := [n for n in names if n not in curves]: raise SystemExit(f"{table}: holds no setting {', '.join(unknown)}; it has {', '.join(curves)}")
     first, *others = names or curves
     gaps = {f"lead, {name}": lambda a, b, score=score: lead(a, b, score) for score, name in MEANING.items()}

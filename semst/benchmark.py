@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
-           'held', 'config_for', 'write_json', 'stack', 'load_pictures', 'translate_all', 'realism', 'class_names',
-           'sign', 'Domains', 'Sets', 'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
+           'held', 'made_otherwise', 'config_for', 'write_json', 'stack', 'load_pictures', 'eight_bits',
+           'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets', 'large_enough', 'Bench', 'Runs',
+           'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import json
@@ -73,6 +74,10 @@ def held(config: TrainConfig, factor: float) -> TrainConfig:
     ties = [f.name for f in fields(Objective) if f.name.startswith("lambda_") and f.name != "lambda_gan"]
     return replace(config, **{tie: factor * getattr(config, tie) for tie in ties})
 
+def made_otherwise(run: Path, config: TrainConfig) -> bool:
+    "Whether a run lies there that was made with other settings."
+    return (run / "config.json").exists() and read_run(run)["config"] != json.loads(json.dumps(asdict(config)))
+
 def config_for(method: str, profile: Profile, seed: int, hold: float = 1.0) -> TrainConfig:
     "What a method is trained with in the benchmark; `hold`: see `held`."
     if method not in METHOD_NAMES: raise InputError(f"unknown method {method!r}: one of {', '.join(METHOD_NAMES)}")
@@ -102,12 +107,16 @@ def load_pictures(folder: Path) -> Float[Tensor, "n 3 h w"]:
     "All images of a folder (of one size), in [-1, 1]."
     return stack(list_images(folder))
 
+def eight_bits(y: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    "Rounded to the values that a saved picture has."
+    return ((y + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+
 def translate_all(model: SemST, x: Float[Tensor, "n 3 h w"], size: int | None = None, batch: int = 16) -> Float[Tensor, "n 3 h w"]:
-    "Translations, as squares of `size` pixels if it is given, rounded to the 8 bits that a saved picture has."
+    "Translations, as squares of `size` pixels if it is given, in eight bits."
     device = next(model.parameters()).device
     y = torch.cat([translate_whole(model, part.to(device)).fused.cpu() for part in x.split(batch)])
     if size and size != y.shape[-1]: y = F.interpolate(y, size=(size, size), mode="bicubic", antialias=True)
-    return ((y + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+    return eight_bits(y)
 
 def realism(folder: Path, target: Path) -> dict:
     "FID and KID between two folders where the Inception weights lie at hand; else a note why not."
@@ -269,8 +278,7 @@ class Runs(Bench):
 
     def stale(self, method: str) -> bool:
         "Whether the method's run was made with other settings than today's: it may neither go on nor stand beside new ones."
-        run = self.folder / method / "run"
-        return (run / "config.json").exists() and read_run(run)["config"] != json.loads(json.dumps(asdict(self.config(method))))
+        return made_otherwise(self.folder / method / "run", self.config(method))
 
     def run(self, method: str) -> Path:
         "Where a method's run lies or will lie; an `InputError` if the one that lies there is stale."

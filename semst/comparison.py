@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['T975', 'MEANING', 'FID', 'COLUMNS', 'compared', 'lead', 'worse_than_none', 'Interval', 'mean_interval', 'repetitions',
-           'data_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'write_csv', 'direction',
-           'conclude']
+           'data_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'write_csv', 'read_curves',
+           'direction', 'conclude']
 
 # %% ../nbs/12c_comparison.ipynb #6be6f315
 import csv
@@ -118,6 +118,13 @@ def write_csv(path: Path, rows: Iterable[dict]) -> None:
         writer = csv.DictWriter(f, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
+
+def read_curves(path: Path, name: str = "method") -> dict[str, dict[int, list[dict]]]:
+    "Such a table of numbers read again: method (or what else the column `name` holds) -> seed -> its rows, in the order of the table; empty fields are left out."
+    curves = {}
+    with open(path, newline="") as f:
+        for row in csv.DictReader(f): curves.setdefault(row.pop(name), {}).setdefault(int(row["seed"]), []).append({k: float(v) for k, v in row.items() if v})
+    return curves
 
 # %% ../nbs/12c_comparison.ipynb #79127f8a
 def direction(bounds: Iterable[tuple[float, float]]) -> Verdict:

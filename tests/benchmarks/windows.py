@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semst.benchmark import Trial
+from semst.benchmark import Trial, eight_bits
 from semst.comparison import mean_interval, write_csv
 from semst.multiscale import SemST, fuse, load_model, resize_to
 from semst.runs import read_run
@@ -47,9 +47,6 @@ def both_ways(model: SemST, x: Tensor) -> tuple[dict[str, Tensor], float]:
     y_global, scale_map = resize_to(context.y, size), model.attention(context.feats[-1], size)
     painted = {"in windows": in_windows(local, x, config.local_crop), "at once": local(x)}
     return {how: fuse(y_global, y, scale_map) for how, y in painted.items()}, scale_map.mean().item()
-
-def eight_bits(y: Tensor) -> Tensor: return ((y + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
-
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
