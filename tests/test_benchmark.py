@@ -211,6 +211,7 @@ def test_the_paper_s_settings(real):
     assert (ours.model.scales, ours.model.crop, ours.lambda_nce) == (2, 512, 0) and (theirs.model.scales, theirs.model.crop, theirs.load, theirs.gan) == (1, 256, 286, "lsgan")
     assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0, HOLD["semst"])
     assert real.config("semst").lambda_hdce == Trial(real.results, "smoke", "horse2zebra").config("semst").lambda_hdce == 1        # chosen on one drawn pair, used on that alone
+    assert [hold_of("cut", PROFILES[p], "sim2photo") for p in ("smoke", "quick", "cpu", "standin", "gpu", "paper")] == [30, 30, 30, 1, 1, 1]
     assert config_for("semst", PROFILES["standin"], 0).d_strides == (2, 2, 1)                                          # sees 34 of 128 pixels
 
 

@@ -77,6 +77,8 @@ def test_leads_of_another_kind_count_too():
     def with_readers(*values): return conclude([TRIAL] * 5, every, [UNTOUCHED] * 5, leads, further=[mean_interval(list(v)) for v in values])[1]
     assert with_readers((0.1, 0.11, 0.12)) == "trend" and with_readers((0.1, 0.11, 0.12), (-0.1, 0.0, 0.1)) == "undecided"
     assert with_readers((0.1, 0.11, 0.12), (-0.1, -0.11, -0.12)) == "not reproduced"
+    def unasked(ahead): return conclude([TRIAL] * 5, curves(ahead), [UNTOUCHED] * 5, leads_of(TRIAL, curves(ahead)), further=None)[1]
+    assert unasked(0.1) == "undecided" and unasked(-0.1) == "not reproduced"             # half of the claim could not be asked: it may fail, not hold
 
 
 def test_the_manifest_s_data_are_those_of_every_seed(tmp_path):
