@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 reproduce: .venv/ready
 	mkdir -p $(RESULTS)/$(PROFILE)
-	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME))
+	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME))
 	@echo "open $(RESULTS)/$(PROFILE)/index.html"
 
 test: .venv/ready
