@@ -174,3 +174,19 @@ def test_a_setting_younger_than_the_run_has_its_default(folders, tmp_path):  # n
     (tmp_path / "r/config.json").write_text(json.dumps(about))
     run(folders, tmp_path / "r", replace(ONE, steps=2), resume=True)
     assert last_checkpoint(tmp_path / "r").name == "step_00000002"
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "gcgan"])
+def test_a_batch_of_two_is_the_mean_of_its_pictures(name):
+    def step(x, y):
+        torch.manual_seed(1)
+        t, *_ = start(name, lr=1e-9)                                              # so slow that the D step does not change what G meets
+        loud(t)
+        return t.take(METHODS[name].step, x, y), [p.grad for n in t.networks.values() for p in n.parameters() if p.grad is not None]
+    x, y = (torch.rand(2, 3, 32, 32, generator=rng("two", d)) * 2 - 1 for d in "xy")
+    (both, gradients), *alone = step(x, y), step(x[:1], y[:1]), step(x[1:], y[1:])
+    for term in ("gan", "d_loss", "identity", "cycle" if name == "cyclegan" else "geometry"):
+        assert both[term] == pytest.approx((alone[0][0][term] + alone[1][0][term]) / 2, rel=1e-4) and alone[0][0][term] != alone[1][0][term], term
+    assert len(gradients) > 20
+    whole, *halves = (torch.cat([g.flatten() for g in every]) for every in (gradients, alone[0][1], alone[1][1]))
+    assert (whole - sum(halves) / 2).norm() < 1e-3 * whole.norm() and (halves[0] - halves[1]).norm() > 0.1 * whole.norm()

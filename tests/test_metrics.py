@@ -251,7 +251,7 @@ def test_one_layout_in_two_looks_never_meets_itself():
     assert abs(np.mean(found)) < 3 * np.std(found) / 60**0.5, "a set and itself are paired, which must not pull the distance below 0"
 
 
-# --- FID and KID by torch-fidelity, which is not installed here: a stand-in records what it was asked
+# --- FID and KID by torch-fidelity: a stand-in records what it was asked, then the package itself, with weights that nobody trained
 
 @pytest.fixture
 def fidelity(monkeypatch):
@@ -291,6 +291,24 @@ def test_fid_kid_says_what_is_missing(fidelity, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="too few"): fid_kid(write(tmp_path / "c", n=2) / "images", a)
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(InputError, match="pip install torch-fidelity"): fid_kid(a, a)
+
+
+def test_fid_kid_with_the_package_itself(tmp_path, monkeypatch):
+    pytest.importorskip("torch_fidelity", reason="torch-fidelity is not installed")
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    weights = tmp_path / "inception.pth"
+    weights.touch()
+    with monkeypatch.context() as m:                                             # a network like theirs, before it gets any weights
+        m.setattr(torch, "load", lambda *args, **options: {})
+        m.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights))
+    for p in network.parameters():
+        if p.dim() > 1: torch.nn.init.kaiming_normal_(p, generator=torch.Generator().manual_seed(p.numel()))       # the initial ones give next to nothing
+    torch.save(network.state_dict(), weights)
+    a, b = write(tmp_path / "a", n=4) / "images", write(tmp_path / "b", n=4) / "images"
+    for f in b.iterdir(): Image.eval(Image.open(f), lambda v: 255 - v).save(f)
+    same, other = fid_kid(a, a, weights), fid_kid(a, b, weights)
+    assert abs(same["fid"]) < 1e-3 * other["fid"] and other["kid"] > same["kid"] and same["mode"].startswith("torch-fidelity 0.") and (same["n_a"], same["n_b"]) == (4, 4)
 
 
 # --- the whole row

@@ -1,10 +1,13 @@
 "Tiles against the whole: every size, tile and variant; what a norm must know; files in and out."
 import builtins
+import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 from torch import nn
 
@@ -236,3 +239,12 @@ def test_a_failed_run_leaves_no_half_written_file(tmp_path, monkeypatch):
     monkeypatch.setattr("semst.tiling.to_image", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError): translate_tiled(model, PIXELS, tmp_path / "out.tif", tile=64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_picture():
+    table = subprocess.run([sys.executable, ROOT / "tests/benchmarks/tiling.py", "--sizes", "768", "3072", "--tiles", "256", "--modes", "approximate", "exact", "--tiff",
+                            "--ngf", "4", "--blocks", "2"], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=600)
+    rows = [line.split() for line in table.stdout.splitlines()[2:]]
+    assert len(rows) == 4, table.stderr
+    taken = {(size, mode): float(peak) - float(before) for size, mode, *_, peak, before, _ in rows}              # GiB
+    for mode in ("approximate", "exact"): assert taken["3072x3072", mode] - taken["768x768", mode] < 0.05, taken     # the picture as a tensor alone: 0.105
