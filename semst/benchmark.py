@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
-           'held', 'made_otherwise', 'config_for', 'write_json', 'stack', 'load_pictures', 'eight_bits',
-           'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets', 'large_enough', 'Bench', 'Runs',
-           'Trial', 'downstream']
+           'held', 'settings_digest', 'made_otherwise', 'config_for', 'write_json', 'read_json', 'stack',
+           'load_pictures', 'eight_bits', 'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets',
+           'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
+import hashlib
 import json
 import math
 import os
 from dataclasses import asdict, dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +27,10 @@ from .baselines import BASELINES, OBJECTIVES, PRESETS
 from .data import InputError, list_images, load_image, open_image, resize_image, to_image, to_tensor
 from .metrics import (Segmenter, cached_inception, distances, evaluate, fid_kid, image_folder, label_folder, load_labelled, load_segmenter,
                            save_segmenter, segment, semantic_scores, spread, train_segmenter)
-from .multiscale import SemST, load_model, translate_whole
+from .manifest import device_name, git_revision
+from .multiscale import SemST, checkpoints, find_weights, load_model, translate_whole
 from .scenes import classes_of, write_scenes
-from .runs import read_run, train
+from .runs import read_log, read_run, train
 from .trainer import Objective, TrainConfig, luminance_correlation
 
 # %% ../nbs/12b_benchmark.ipynb #bb1872bf
@@ -63,16 +66,24 @@ def reported(profile: str) -> tuple[str, ...]:
     scales = "semst-single-scale" if PROFILES[profile].epochs else "semst-two-scales"       # the paper's settings have two, the small ones one
     return ("gan", *BASELINES, "semst", "semst-without-ts", "semst-without-hard-negatives", "semst-with-scc", scales)
 
-HOLD = dict(cyclegan=30.0, cut=30.0, fastcut=0.1, src=30.0, scc=0.3, semst=10.0)      # simulator to photograph, 64 pixels and fewer: times the weights of `OBJECTIVES`; 1 for the others
+HOLD = dict(                                     # pair -> method -> what its hold on the source is multiplied by
+    parsing2photo=dict(cyclegan=0.3, gcgan=0.3, cut=0.3, fastcut=0.3, src=10.0, scc=3.0, semst=0.1),
+    summer2winter=dict(),
+    horse2zebra=dict(cyclegan=0.3, gcgan=0.3, cut=1.0, fastcut=1.0, src=10.0, scc=0.03, semst=0.3),
+    sim2photo=dict(cyclegan=30.0, gcgan=1.0, cut=30.0, fastcut=0.1, src=30.0, scc=0.3, semst=10.0))
 
 def hold_of(method: str, profile: Profile, pair: str) -> float:
-    "The factor that was chosen for a method on a drawn pair."
-    return HOLD.get(method.split("-")[0], 1.0) if pair == "sim2photo" and profile.size <= 64 else 1.0
+    "The factor that was chosen for a method, or for the method that it is a variant of, on a drawn pair at 64 pixels or fewer; 1 where none was."
+    return HOLD[pair].get(method.split("-")[0], 1.0) if profile.size <= 64 else 1.0
 
 def held(config: TrainConfig, factor: float) -> TrainConfig:
     "What holds a translation to its source weighed `factor` times as much: every term of the objective but the GAN's."
     ties = [f.name for f in fields(Objective) if f.name.startswith("lambda_") and f.name != "lambda_gan"]
     return replace(config, **{tie: factor * getattr(config, tie) for tie in ties})
+
+def settings_digest(config: TrainConfig) -> str:
+    "Twelve hexadecimal digits that differ where two trainings' settings do."
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
 
 def made_otherwise(run: Path, config: TrainConfig) -> bool:
     "Whether a run lies there that was made with other settings."
@@ -98,6 +109,8 @@ def write_json(path: Path, value) -> None:
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(draft, path)
+
+def read_json(path: Path, otherwise): return json.loads(path.read_text()) if path.exists() else otherwise
 
 def stack(files: list[Path], size: int | None = None) -> Float[Tensor, "n 3 h w"]:
     "Pictures in [-1, 1], squashed to squares of `size` pixels (bicubic) if it is given."
@@ -267,10 +280,11 @@ class Bench(Sets):
 # %% ../nbs/12b_benchmark.ipynb #4064f360
 class Runs(Bench):
     "The trainings of the methods."
+    def hold(self, method: str) -> float: return 1.0 if self.data_root else hold_of(method, self.size, self.pair)
     def config(self, method: str) -> TrainConfig:
         "`config_for`; real pictures are squashed for the training as they are for the test."
-        if self.data_root: return replace(config_for(method, self.size, self.seed), resize="square")
-        return config_for(method, self.size, self.seed, hold_of(method, self.size, self.pair))
+        config = config_for(method, self.size, self.seed, self.hold(method))
+        return replace(config, resize="square") if self.data_root else config
 
     def training_set(self, name: str, config: TrainConfig) -> Path:
         "A folder to train on, with no picture smaller than the crop."
@@ -290,8 +304,21 @@ class Runs(Bench):
         "Train a method, or go on with it; returns its run."
         run, config = self.run(method), self.config(method)
         if not (run / f"checkpoints/step_{config.steps:08d}").exists():
+            made = read_json(run.with_name("made.json"), [])                       # a resumed training has an entry for each time that it went on
+            run.parent.mkdir(parents=True, exist_ok=True)
+            write_json(run.with_name("made.json"), [*made, dict(revision=git_revision(Path(find_spec("semst").origin).parent), device=device_name())])
             train(self.training_set("trainA", config), self.training_set("trainB", config), run, config, resume=(run / "config.json").exists(), quiet=True)
         return run
+
+    def origin(self, method: str) -> dict:
+        """Where a method's scores come from: digests of its settings and of the weights that translate, its hold, the seconds of its steps by its log,
+        and the revisions and devices that trained it. What was not noted, or is gone, is None or left empty; nothing is trained."""
+        run, config, seconds, step = self.run(method), self.config(method), 0.0, 0
+        for row in read_log(run / "log.jsonl"):
+            seconds += config.batch_size * (row["step"] - step) / row["images_per_second"]
+            step = row["step"]
+        weights = hashlib.sha256(find_weights(run).read_bytes()).hexdigest() if checkpoints(run) else None
+        return dict(settings=settings_digest(config), weights=weights, hold=self.hold(method), seconds=round(seconds, 1), made=read_json(run.with_name("made.json"), []))
 
 # %% ../nbs/12b_benchmark.ipynb #bdcf75c4
 class Trial(Runs):

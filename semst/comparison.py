@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['T975', 'MEANING', 'FID', 'COLUMNS', 'compared', 'lead', 'worse_than_none', 'Interval', 'mean_interval', 'repetitions',
-           'data_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'write_csv', 'read_curves',
-           'direction', 'conclude']
+           'data_of', 'trainings_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'flip_rows',
+           'flip_lines', 'write_csv', 'read_curves', 'direction', 'conclude']
 
 # %% ../nbs/12c_comparison.ipynb #6be6f315
 import csv
@@ -15,11 +15,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from .baselines import BASELINES
 from .benchmark import PROFILES, Trial, seeds_of
 from .data import InputError
 from .manifest import Verdict
-from .metrics import image_folder
+from .metrics import flip_table, image_folder
 
 # %% ../nbs/12c_comparison.ipynb #d7311035
 def compared(curve_a: list[dict], curve_b: list[dict], by: str = "sfd_oracle") -> tuple[dict, dict]:
@@ -70,6 +72,10 @@ def data_of(trials: list[Trial]) -> dict[str, Path]:
     "Name -> folder of every set of pictures behind the trials, for the manifest; real folders are the same for every seed, drawn ones are named by theirs."
     return {f"seed {t.seed}, {name}" if name in t.drawn else name: image_folder(folder) for t in trials for name, folder in t.data().items()}
 
+def trainings_of(trials: list[Trial], methods: Iterable[str]) -> dict[str, dict]:
+    "Where every method's training behind the trials comes from, for the manifest."
+    return {f"{t.pair}, seed {t.seed}, {m}": t.origin(m) for t in trials for m in methods}
+
 # %% ../nbs/12c_comparison.ipynb #8a6ec0a7
 MEANING = dict(pixel_accuracy="pixel accuracy", class_accuracy="class accuracy", miou="mIoU")
 FID = "FID at the end, lower by"
@@ -96,20 +102,41 @@ def last_rows(curves: dict[str, list[list[dict]]], references: list[dict[str, di
     return {name: [every[name] for every in references] for name in references[0]} | {m: [curve[-1] for curve in every] for m, every in curves.items()}
 
 def table(rows: dict[str, list[dict]]) -> str:
-    "Markdown: a row for each method, the mean over the entries of its list (one per seed), and the number of seeds; columns that no row has are left out."
+    "Markdown: a row for each method, the mean over the entries of its list (one per seed), the number of seeds and of pictures; columns that no row has are left out."
     columns = {key: name for key, name in COLUMNS.items() if any(key in e for entries in rows.values() for e in entries)}
-    lines = ["| | " + " | ".join(columns.values()) + " | seeds |", "|---|" + "---|" * (len(columns) + 1)]
+    lines = ["| | " + " | ".join(columns.values()) + " | seeds | pictures |", "|---|" + "---|" * (len(columns) + 2)]
     for name, entries in rows.items():
         cells = [f"{statistics.fmean(e[key] for e in entries):.3f}" if all(key in e for e in entries) else "-" for key in columns]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(entries)} |")
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(entries)} | {entries[0].get('n', '-')} |")
     return "\n".join(lines)
 
 def score_rows(curves: dict[str, list[list[dict]]], references: list[dict[str, dict]]) -> Iterable[dict]:
     "One flat row for each reference, and for each checkpoint of each method and seed."
-    def row(method, seed, p): return dict(method=method, seed=seed, step=p.get("step", "")) | {key: round(p[key], 5) for key in COLUMNS if key in p}
+    numbers = (*COLUMNS, *(f"{score}_{bound}" for score in MEANING for bound in ("low", "high")), "n")        # the bounds: over pictures, by bootstrap
+    def row(method, seed, p): return dict(method=method, seed=seed, step=p.get("step", "")) | {key: round(p[key], 5) for key in numbers if key in p}
     for seed, rows in enumerate(references): yield from (row(name, seed, p) for name, p in rows.items())
     for method, every in curves.items():
         for seed, curve in enumerate(every): yield from (row(method, seed, p) for p in curve)
+
+def flip_rows(rows: dict[str, list[dict]], names: tuple[str, ...], least: float = 0.005) -> list[dict]:
+    "What became of what: of each method the shares of a class's pixels that the judge reads as another class, the mean over seeds, the largest first."
+    found = []
+    for method, entries in rows.items():
+        flips = torch.tensor([e["flips"] for e in entries])
+        flips[flips.sum(-1) == 0] = math.nan                                    # a class that a seed's test set lacks has no share there
+        flips = flips.nanmean(0).nan_to_num()
+        found += [dict(method=method, true=a, read=b, share=round(share, 4)) for a, b, share in flip_table(flips, names, flips.numel()) if share >= least]
+    return found
+
+def flip_lines(flips: list[dict], methods: Iterable[str], names: tuple[str, ...], top: int = 4) -> str:
+    "Markdown: of each method the share of the sky that is read as trees (where there are such classes), and the largest flips."
+    tree = next((name for name in ("tree", "vegetation") if name in names), None) if "sky" in names else None
+    lines = [f"| | sky → {tree} | the largest |", "|---|---:|---|"] if tree else ["| | the largest |", "|---|---|"]
+    for method in methods:
+        own = {(f["true"], f["read"]): float(f["share"]) for f in flips if f["method"] == method}
+        largest = ", ".join(f"{true} → {read} {share:.0%}" for (true, read), share in list(own.items())[:top])
+        lines.append(f"| {method} | " + (f"{own.get(('sky', tree), 0):.0%} | " if tree else "") + f"{largest or 'none'} |")
+    return "\n".join(lines)
 
 def write_csv(path: Path, rows: Iterable[dict]) -> None:
     "The rows with a line of names above them; a name that a row lacks is an empty field."

@@ -58,13 +58,14 @@ def write_manifest(
     data: dict[str, str | Path],   # name -> folder of images
     metrics: dict[str, float],     # what was measured
     verdict: Verdict,
-    wall_seconds: float,
+    wall_seconds: float,           # of the notebook, with the trainings that it made itself
+    trainings: dict[str, dict] | None = None,   # name -> where a method's training comes from (notebook 12b): its settings, weights, seconds, revision
 ) -> Path:  # the file written
     "Write down where a figure comes from."
     if verdict == "reproduced" and data_name != "paper": raise ValueError(f"verdict 'reproduced' needs the paper's own data, not {data_name} data")
     manifest = dict(
         figure=figure, verdict=verdict, data_name=data_name, metrics=metrics, parameters=parameters,
-        data={name: folder_digest(folder) for name, folder in data.items()},
+        data={name: folder_digest(folder) for name, folder in data.items()}, trainings=trainings or {},
         git_revision=git_revision(Path(notebook).resolve().parent), notebook=Path(notebook).name, notebook_sha256=notebook_digest(notebook),
         packages={"semst": version("semst")} | {name: version(name) for name in PACKAGES},
         python=platform.python_version(), system=platform.system(), device=device_name(), wall_seconds=round(wall_seconds, 1))

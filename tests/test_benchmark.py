@@ -1,6 +1,9 @@
 "The benchmark: parts made once, and seeds that are repetitions."
+import hashlib
 import json
+import re
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,10 +14,11 @@ from PIL import Image
 
 from semst import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of
+from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of, settings_digest
 from semst.comparison import conclude, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
+from semst.manifest import device_name
 from semst.metrics import VOID, load_labelled
 from semst.multiscale import load_model, translate_whole
 from semst.scenes import CLASSES, scene
@@ -53,6 +57,35 @@ def test_nothing_is_made_twice(trial, monkeypatch):
     assert trial.score("semst") == curve and trial.references() == row
 
 
+def test_a_training_says_where_it_comes_from(trial, tmp_path, monkeypatch):
+    other = Trial(tmp_path, "smoke", "sim2photo", 3)
+    shutil.copytree(trial.folder / "semst", other.folder / "semst")
+    monkeypatch.setattr(benchmark, "train", None)                                     # asking must not train
+    run, said = other.folder / "semst/run", other.origin("semst")
+    assert said["weights"] == hashlib.sha256((run / "checkpoints/step_00000004/average.safetensors").read_bytes()).hexdigest()
+    assert said["hold"] == HOLD["sim2photo"]["semst"] and said["settings"] == settings_digest(other.config("semst")) != settings_digest(other.config("cut"))
+    assert [m["device"] for m in said["made"]] == [device_name()] and re.match(r"[0-9a-f]{40}", said["made"][0]["revision"])
+    (run / "log.jsonl").write_text('{"step": 4, "images_per_second": 2}\n{"step": 10, "images_per_second": 3}\n')
+    (other.folder / "semst/made.json").unlink()                                        # from before it was noted, and without its weights
+    shutil.rmtree(run / "checkpoints")
+    assert other.origin("semst") == dict(said, weights=None, made=[], seconds=4 / 2 + 6 / 3)
+    monkeypatch.setattr(Trial, "config", lambda self, method: replace(config_for(method, self.size, self.seed, self.hold(method)), batch_size=3))
+    monkeypatch.setattr(Trial, "stale", lambda self, method: False)
+    assert other.origin("semst")["seconds"] == 3 * (4 / 2 + 6 / 3)
+
+
+def test_a_training_that_goes_on_is_noted_twice(tmp_path, monkeypatch):
+    trial, stop = Trial(tmp_path, "smoke", "horse2zebra"), iter([KeyboardInterrupt, None])
+    def train(*args, **options):
+        if error := next(stop): raise error
+    monkeypatch.setattr(benchmark, "train", train)
+    with pytest.raises(KeyboardInterrupt): trial.train("cut")
+    monkeypatch.setattr(benchmark, "git_revision", lambda folder: "another")
+    trial.train("cut")
+    first, second = trial.origin("cut")["made"]
+    assert first["revision"] != second["revision"] == "another"
+
+
 def test_every_checkpoint_is_scored_and_the_last_one_s_pictures_are_kept(trial):
     assert [p["step"] for p in trial.score("semst")] == [2, 4]
     saved = sorted((trial.folder / "semst/translations").iterdir())
@@ -78,7 +111,7 @@ def test_methods_differ_in_their_objective_alone(method):
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_no_two_rows_of_a_comparison_are_the_same_training(profile):
-    for pair in ("sim2photo", "horse2zebra"):
+    for pair in PAIRS:
         configs = [config_for(m, PROFILES[profile]._replace(steps=100), 0, hold_of(m, PROFILES[profile], pair)) for m in reported(profile)]
         assert all(a != b for i, a in enumerate(configs) for b in configs[:i]) and len(configs) == 12
 
@@ -209,8 +242,8 @@ def test_the_paper_s_settings(real):
     ours, theirs = paper.config("semst"), paper.config("cut")
     assert ours.steps == theirs.steps == 400 * len(SIZES) and ours.resize == theirs.resize == "square"
     assert (ours.model.scales, ours.model.crop, ours.lambda_nce) == (2, 512, 0) and (theirs.model.scales, theirs.model.crop, theirs.load, theirs.gan) == (1, 256, 286, "lsgan")
-    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0, HOLD["semst"])
-    assert real.config("semst").lambda_hdce == Trial(real.results, "smoke", "horse2zebra").config("semst").lambda_hdce == 1        # chosen on one drawn pair, used on that alone
+    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0, HOLD["sim2photo"]["semst"])
+    assert real.config("semst").lambda_hdce == 1                                                                       # chosen on drawn scenes, used there alone
     assert [hold_of("cut", PROFILES[p], "sim2photo") for p in ("smoke", "quick", "cpu", "standin", "gpu", "paper")] == [30, 30, 30, 1, 1, 1]
     assert config_for("semst", PROFILES["standin"], 0).d_strides == (2, 2, 1)                                          # sees 34 of 128 pixels
 

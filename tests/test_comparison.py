@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from semst.baselines import BASELINES
-from semst.benchmark import Trial
-from semst.comparison import COLUMNS, compared, conclude, data_of, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
+from semst.benchmark import CITYSCAPES, Trial
+from semst.comparison import COLUMNS, compared, conclude, data_of, flip_lines, flip_rows, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
 from semst.data import InputError
 
 
@@ -32,7 +32,7 @@ def test_intervals_over_seeds():
 
 def test_table_is_a_mean_over_seeds():
     line = table({"x": [dict.fromkeys(COLUMNS, 1.0), dict.fromkeys(COLUMNS, 2.0)]}).splitlines()[-1]
-    assert line == "| x | " + " | ".join(["1.500"] * len(COLUMNS)) + " | 2 |"
+    assert line == "| x | " + " | ".join(["1.500"] * len(COLUMNS)) + " | 2 | - |"
 
 
 UNTOUCHED = {"copy of the input": dict(n=8, sfd_oracle=2.0, pixel_accuracy=0.9, class_accuracy=0.9, miou=0.9)}
@@ -103,6 +103,19 @@ def test_scores_can_be_computed_again_from_the_file(tmp_path):
     again = [float(a["pixel_accuracy"]) - float(b["pixel_accuracy"]) for a in rows for b in rows if a["method"] == "semst" and b["method"] == "cut" and a["seed"] == b["seed"]]
     assert tuple(mean_interval(again)) == pytest.approx(tuple(leads_of(TRIAL, every)["cut"]["pixel accuracy"]))
     assert len(rows) == 5 + 5 * len(every) and "flips" not in rows[0] and rows[0]["step"] == ""
+    assert {r["n"] for r in rows if r["method"] == "semst"} == {"8"}
+
+
+def test_flips_are_means_over_the_seeds_that_have_the_class():
+    seeds = [dict(flips=[[0.6, 0.4, 0], [0, 1, 0], [0, 0, 0]]), dict(flips=[[0.8, 0.196, 0.004], [0.1, 0.9, 0], [0.26, 0.25, 0.49]])]
+    flips = flip_rows(dict(cut=seeds, src=seeds[:1]), ("sky", "tree", "car"))
+    assert [(f["method"], f["true"], f["read"], f["share"]) for f in flips] == [
+        ("cut", "sky", "tree", 0.298), ("cut", "car", "sky", 0.26), ("cut", "car", "tree", 0.25), ("cut", "tree", "sky", 0.05), ("src", "sky", "tree", 0.4)]      # a share of 0.002 is left out
+    lines = flip_lines(flips, ["cut", "src", "oracle"], ("sky", "tree", "car"), top=2).splitlines()
+    assert lines[2:] == ["| cut | 30% | sky → tree 30%, car → sky 26% |", "| src | 40% | sky → tree 40% |", "| oracle | 0% | none |"]
+    cityscapes = flip_lines([dict(method="cut", true="sky", read="vegetation", share="0.4")], ["cut"], CITYSCAPES).splitlines()
+    assert cityscapes[0] == "| | sky → vegetation | the largest |" and cityscapes[2] == "| cut | 40% | sky → vegetation 40% |"
+    assert flip_lines(flips, ["src"], ("horse", "grass")).splitlines()[0] == "| | the largest |"
 
 
 def test_leads_read_well():

@@ -15,6 +15,7 @@ from conftest import ROOT
 
 from semst.baselines import BASELINES
 from semst.benchmark import HOLD, METHOD_NAMES, PAIRS, PROFILES
+from semst.comparison import read_curves
 from semst.data import rng
 from semst.scenes import scene
 
@@ -75,7 +76,23 @@ def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
         assert m["verdict"] == verdict and m["parameters"]["votes_sha256"] == hashlib.sha256((tmp_path / "votes.csv").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("table, words", [("set;method\n1;cut\n", "needs a first line set,method,rater,prefers_semst"), ("set,method,rater,prefers_semst\n1,cut,0,1\n1,cut,1,yes\n", "votes.csv, line 3: prefers_semst is 'yes'")])
+def test_a_user_study_on_folders_waits_for_people(tmp_path):
+    for pair in ("parsing2photo", "summer2winter", "horse2zebra"): folder_of_pictures(tmp_path / "data" / pair)
+    plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}")
+    assert f"run.py fig1_user_study --profile paper --results {tmp_path} -p data_root '{tmp_path}/data' -p data_name stand-in" in plan.stdout + plan.stderr
+    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "data_root", str(tmp_path / "data"), "-p", "data_name", "paper"]) == 0
+    out = tmp_path / "results/smoke/fig1_user_study"
+    m = json.loads((out / "manifest.json").read_text())
+    assert (m["verdict"], m["data_name"], m["metrics"]["votes"], len(m["trainings"])) == ("smoke", "paper", 0, 3 * 7) and not (out / "observer.csv").exists()
+    with open(out / "key.csv", newline="") as f: key = [k["method"] for k in csv.DictReader(f)]
+    (tmp_path / "people.csv").write_text("set,method,rater,prefers_semst\n" + "".join(f"{i + 1},{m},{r},1\n" for i, m in enumerate(key) for r in range(30)))
+    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "people.csv")]) == 0
+    voted = json.loads((out / "manifest.json").read_text())
+    assert (voted["verdict"], voted["data_name"], voted["parameters"]["data_root"], voted["metrics"]["votes"]) == ("trend", "paper", "data", 360)
+    assert voted["trainings"] == m["trainings"] and voted["data"] == m["data"] and m["parameters"]["votes_sha256"] == ""       # what the people saw
+
+
+@pytest.mark.parametrize("table, words", [("set;method\n1;cut\n", "needs a first line set,method,rater,prefers_semst"), ("set,method,rater,prefers_semst\n1,cut,0,1\n1,cut,1,yes\n", "votes.csv, line 3: prefers_semst is 'yes'"), ("set,method,rater,prefers_semst\n", "no votes on cyclegan")])
 def test_a_bad_table_of_votes_is_told_in_words(table, words, tmp_path, capsys):
     (tmp_path / "votes.csv").write_text(table)
     assert runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")]) == 1
@@ -90,7 +107,9 @@ def test_the_workflow_on_folders(tmp_path):
     said = plan.stdout + plan.stderr
     assert f"step.py train paper horse2zebra 0 cut --results {tmp_path} --data-root '{tmp_path}/data/horse2zebra'" in said
     assert f"run.py fig4_horse2zebra --profile paper --results {tmp_path} -p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
-    assert "fig1" not in said and "fig2" not in said                                  # no oracle, and no such pair there
+    assert "fig1" not in said and "fig2" not in said                                  # no such pairs there
+    jobs = re.findall(r"rule (\w+):\n((?: .*\n)+)", said)
+    assert {rule for rule, lines in jobs if "gpu=1" in lines} == {"judge", "train", "score"} and {"figure", "index"} <= {rule for rule, lines in jobs if "gpu" not in lines}
     refused = snakemake(*words, "profile=paper")
     assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
 
@@ -98,6 +117,7 @@ def test_the_workflow_on_folders(tmp_path):
 def test_the_workflow_trains_every_seed(tmp_path):
     plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=cpu", f"results={tmp_path}")
     said = plan.stdout + plan.stderr
+    assert "gpu=1" not in said
     def asked(what, pair, method): return [seed for seed in range(9) if f"step.py {what} cpu {pair} {seed} {method} " in said]
     assert asked("train", "sim2photo", "semst-without-ts") == asked("reader", "sim2photo", "target") == asked("score", "sim2photo", "gan") == [0, 1, 2, 3, 4]
     assert asked("score", "horse2zebra", "cut") == [0, 1, 2] and asked("train", "horse2zebra", "gan") == []
@@ -137,6 +157,9 @@ def test_a_figure_and_its_manifest(results, figure):
     m = json.loads((results / figure / "manifest.json").read_text())
     assert m["verdict"] == "smoke" and m["data_name"] == "embedded" and m["parameters"]["profile"] == "smoke"
     for key in ("git_revision", "notebook_sha256", "packages", "device", "wall_seconds", "data", "metrics"): assert m[key], key
+    expected = {f"{pair}, seed 0, {method}" for pair in PAIRS if pair[:6] in figure or figure.startswith("fig1") and pair != "sim2photo" or figure.startswith("fig5") and pair == "sim2photo"
+                for method in (*BASELINES, "semst", *(("gan",) if pair == "sim2photo" else ()))}
+    assert set(m["trainings"]) == expected and all(len(t["weights"]) == 64 and re.match(r"[0-9a-f]{40}", t["made"][-1]["revision"]) for t in m["trainings"].values())
     assert (results / figure / "figure.png").stat().st_size > 10_000
     assert f"{figure}/figure.png" in (results / "index.html").read_text()
 
@@ -187,17 +210,55 @@ def test_methods_are_named_alike_everywhere():
     assert {"gan", "cut", "semst", "semst-two-scales"} <= set(METHOD_NAMES)
 
 
-def test_the_factors_are_the_best_of_the_kept_search():
-    ends = {}
-    with open(ROOT / "reproduce/six.csv", newline="") as f:
-        for r in csv.DictReader(f):
-            method, _, factor = r["setting"].partition(" x")
-            if r["step"] == "600": ends.setdefault(method, {}).setdefault(float(factor), {})[r["seed"]] = float(r["sfd_oracle"])
-    assert set(ends) == {*BASELINES, "semst"}
-    for method, tried in ends.items():
-        assert {0.1, 0.3, 1, 3, 10, 30} <= set(tried) and all(set(seeds) == {"100", "101", "102", "103"} for seeds in tried.values())
-        best = min(tried, key=lambda factor: sum(tried[factor].values()))
-        assert HOLD.get(method, 1.0) == best and min(tried) < best < max(tried), method
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if HOLD[pair]])
+def test_the_factors_are_those_that_the_kept_search_found(pair, monkeypatch):
+    tables, seeds = {}, (100, 101, 102)                                              # that no figure uses
+    for name, curves in read_curves(ROOT / f"reproduce/hold/{pair}.csv", "setting").items():
+        method, _, factor = name.partition(" x")
+        tables.setdefault(method, {})[float(factor)] = curves
+        if pair == "sim2photo": assert set(curves) == {*seeds, 103}, name
+        assert all(curve[-1]["step"] == PROFILES["cpu"].steps for curve in curves.values()), name
+    assert set(tables) == set(HOLD[pair]) == {*BASELINES, "semst"}
+    for method, table in tables.items():
+        if pair == "sim2photo":                                                     # every factor on four seeds
+            assert set(sweep.FACTORS[1:7]) <= set(table) and min(table) < HOLD[pair][method] < max(table)
+            assert sweep.nearest_factor({f: list(curves.values()) for f, curves in table.items()}) == HOLD[pair][method], method
+        else:                                                                       # the rule asks for what is kept and nothing else, and finds the factor
+            monkeypatch.setattr(sweep, "score", lambda seed, name, table=table: table[float(name.split(" x")[1])][seed])
+            found = sweep.search(list(seeds), method)
+            assert sweep.nearest_factor(found) == HOLD[pair][method], method
+            assert found == {f: [curves[s] for s in seeds[:len(curves)]] for f, curves in table.items()}, method
+
+
+def searched(monkeypatch, ends):
+    "What a search tries where `ends` gives the distance of a factor and a seed: factor -> seeds, and the factor it takes."
+    monkeypatch.setattr(sweep, "score", lambda trial, name: [dict(sfd_oracle=99), dict(sfd_oracle=ends(float(name.split(" x")[1]), trial))])
+    found = sweep.search([100, 101, 102], "cut")
+    return {f: len(found[f]) for f in sorted(found)}, sweep.nearest_factor(found)
+
+
+def test_the_search_keeps_three_factors_and_goes_on_beyond_an_end(monkeypatch):
+    assert searched(monkeypatch, lambda f, seed: abs(f - 3)) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 3)
+    assert searched(monkeypatch, lambda f, seed: {0.3: 0.1, 1: 0, 3: 1}.get(f, 5) if seed == 100 else f) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 0.3)      # a mean over seeds
+    assert searched(monkeypatch, lambda f, seed: abs(f - 40)) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3}, 30)
+    assert searched(monkeypatch, lambda f, seed: f) == ({0.03: 3, 0.1: 3, 0.3: 3, 1: 3, 3: 1, 10: 1, 30: 1}, 0.03)                                              # to the last factor there is
+    assert searched(monkeypatch, lambda f, seed: -f) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3, 300: 3}, 300)
+
+
+def test_the_search_trains_and_keeps_its_table(tmp_path, monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", "--profile", "smoke", "--results", str(tmp_path), "--pair", "horse2zebra", "--hold", "fastcut", *words])
+        sweep.main()
+    monkeypatch.setattr(sweep, "FACTORS", (0.3, 1, 3, 10))                           # the first and the last are beyond
+    monkeypatch.setattr(sweep, "nearest_factor", lambda curves: 3)
+    call("--seeds", "100", "101")
+    table = read_curves(tmp_path / "horse2zebra/sweep.csv", "setting")
+    assert list(table) == ["fastcut x1", "fastcut x3", "fastcut x10"] and all(set(curves) == {100, 101} for curves in table.values())
+    assert capsys.readouterr().out.endswith("fastcut: x3\n")
+    config = json.loads((tmp_path / "horse2zebra/seed101/fastcut_x3/run/config.json").read_text())["config"]
+    assert (config["lambda_nce"], config["seed"]) == (30, 101)
+    with pytest.raises(SystemExit): call("--steps", "2")
+    assert "--hold has settings of its own and the profile's steps" in capsys.readouterr().err
 
 
 def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, capsys):
@@ -210,11 +271,11 @@ def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, caps
     config = json.loads((tmp_path / "sim2photo/seed101/hdce_3_steps_2/run/config.json").read_text())["config"]
     assert (config["lambda_hdce"], config["steps"], config["seed"]) == (3, 2, 101)
     assert "| hdce 3 |" in capsys.readouterr().out
-    cut, tied = (sweep.config_of(name, PROFILES["smoke"], 1) for name in ("cut x1", "cut x3"))
+    cut, tied = (sweep.config_of(name, PROFILES["smoke"], 1, "sim2photo") for name in ("cut x1", "cut x3"))
     assert (cut.lambda_nce, tied.lambda_nce, tied.lambda_identity, tied.lambda_gan, tied.seed) == (0.5, 1.5, 1.5, 1, 1)
-    monkeypatch.setitem(HOLD, "semst", 7.0)                                                                  # as if another factor had been chosen since
+    monkeypatch.setitem(HOLD["sim2photo"], "semst", 7.0)                                                                  # as if another factor had been chosen since
     with pytest.raises(SystemExit, match="was trained with other settings than 'semst' has today"): sweep.main()
-    assert sweep.config_of("cut", PROFILES["smoke"], 1) == sweep.config_of(f"cut x{HOLD['cut']:g}", PROFILES["smoke"], 1)
+    for pair in PAIRS: assert sweep.config_of("cut", PROFILES["smoke"], 1, pair) == sweep.config_of(f"cut x{HOLD[pair].get('cut', 1):g}", PROFILES["smoke"], 1, pair)
     assert [sweep.known(name) for name in ("cut", "cut x0.3", "hdce 3", "cut xx", "cat x3", "cut x")] == [True, True, True, False, False, False]
     table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
         f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
