@@ -68,7 +68,7 @@ def reported(profile: str) -> tuple[str, ...]:
 
 HOLD = dict(                                     # pair -> method -> what its hold on the source is multiplied by
     parsing2photo=dict(cyclegan=0.3, gcgan=0.3, cut=0.3, fastcut=0.3, src=10.0, scc=3.0, semst=0.1),
-    summer2winter=dict(),
+    summer2winter=dict(cyclegan=0.1, gcgan=0.1, cut=0.1, fastcut=0.03, src=1.0, scc=0.03, semst=0.03),
     horse2zebra=dict(cyclegan=0.3, gcgan=0.3, cut=1.0, fastcut=1.0, src=10.0, scc=0.03, semst=0.3),
     sim2photo=dict(cyclegan=30.0, gcgan=1.0, cut=30.0, fastcut=0.1, src=30.0, scc=0.3, semst=10.0))
 
