@@ -13,13 +13,15 @@ RESULTS = HERE.parent / "reproduce/results"          # manifests and pictures th
 
 def status() -> str:
     "A table of what the kept manifests say."
-    rows = ["| figure | command | data | hardware | verdict | revision |", "|---|---|---|---|---|---|"]
+    rows = ["| figure | command | data | hardware | training | verdict | revision |", "|---|---|---|---|---:|---|---|"]
     for path in sorted(RESULTS.glob("*/*/manifest.json")):
         m, place = json.loads(path.read_text(encoding="utf-8")), path.parent.relative_to(HERE.parent).as_posix()
         figure, profile, folder = m["figure"], m["parameters"]["profile"], m["parameters"].get("data_root")
         name = f"[{figure}]({place}/figure.png)" if (path.parent / "figure.png").exists() else figure       # of photographs that are not ours we keep numbers alone
-        command = f"run.py {figure} --profile {profile} -p data_root standins/{folder}" if folder else f"make reproduce PROFILE={profile}"
-        rows.append(f"| {name} | `{command}` | {m['data_name']}{f': {folder}' if folder else ''} | {m['device']} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
+        seconds = sum(t["seconds"] for t in m.get("trainings", {}).values())                             # manifests from before they were noted have none
+        spent = "those of figures 2 to 4" if figure == "fig1_user_study" else f"{seconds / 60:.0f} min" if seconds else "not noted"
+        command = f".venv/bin/python reproduce/run.py {figure} --profile {profile} -p data_root standins/{folder}" if folder else f"make reproduce PROFILE={profile}"
+        rows.append(f"| {name} | `{command}` | {m['data_name']}{f': {folder}' if folder else ''} | {m['device']} | {spent} | [{m['verdict']}]({place}/manifest.json) | {m['git_revision'][:10]} |")
     return "\n".join(rows) if len(rows) > 2 else "No results are kept yet."
 
 
