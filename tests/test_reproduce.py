@@ -192,7 +192,7 @@ def test_nothing_is_made_twice_and_a_changed_setting_is(results):
     config["config"]["lambda_nce"] = 0.125                                           # as if the default had been another one then
     (stale / "run/config.json").write_text(json.dumps(config))
     assert step.main(["train", "smoke", "parsing2photo", "0", "cut", "--results", str(results.parent)]) == 0
-    assert json.loads((stale / "run/config.json").read_text())["config"]["lambda_nce"] == 0.5
+    assert json.loads((stale / "run/config.json").read_text())["config"]["lambda_nce"] == 0.5 * HOLD["parsing2photo"]["cut"]
     assert not (stale / "scores.json").exists()                                      # what was made from the old run is gone with it
 
 
