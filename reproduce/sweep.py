@@ -95,6 +95,15 @@ def nearest_factor(curves: dict[float, list[list[dict]]]) -> float:
     return min((f for f in curves if len(curves[f]) == seeds), key=lambda f: end_distance(curves[f]))
 
 
+def read_search(table: Path) -> dict[str, dict[float, dict[int, list[dict]]]]:
+    "A search that is kept: method -> factor -> seed -> curve."
+    found = {}
+    for name, curves in read_curves(table, "setting").items():
+        method, _, factor = name.partition(" x")
+        found.setdefault(method, {})[float(factor)] = curves
+    return found
+
+
 def compare(table: Path, names: list[str] = ()) -> str:
     "Markdown: each setting's lead over the first one (of `names`, if given), and how much nearer to the oracle and how much better read it ended."
     curves = read_curves(table, "setting")

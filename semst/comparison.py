@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['T975', 'MEANING', 'FID', 'COLUMNS', 'compared', 'lead', 'worse_than_none', 'Interval', 'mean_interval', 'repetitions',
-           'data_of', 'trainings_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'score_rows', 'flip_rows',
-           'flip_lines', 'write_csv', 'read_curves', 'direction', 'conclude']
+           'data_of', 'trainings_of', 'leads_of', 'lead_table', 'last_rows', 'table', 'flip_rows', 'flip_lines',
+           'score_rows', 'write_csv', 'read_curves', 'direction', 'conclude']
 
 # %% ../nbs/12c_comparison.ipynb #6be6f315
 import csv
@@ -110,18 +110,12 @@ def table(rows: dict[str, list[dict]]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {len(entries)} | {entries[0].get('n', '-')} |")
     return "\n".join(lines)
 
-def score_rows(curves: dict[str, list[list[dict]]], references: list[dict[str, dict]]) -> Iterable[dict]:
-    "One flat row for each reference, and for each checkpoint of each method and seed."
-    numbers = (*COLUMNS, *(f"{score}_{bound}" for score in MEANING for bound in ("low", "high")), "n")        # the bounds: over pictures, by bootstrap
-    def row(method, seed, p): return dict(method=method, seed=seed, step=p.get("step", "")) | {key: round(p[key], 5) for key in numbers if key in p}
-    for seed, rows in enumerate(references): yield from (row(name, seed, p) for name, p in rows.items())
-    for method, every in curves.items():
-        for seed, curve in enumerate(every): yield from (row(method, seed, p) for p in curve)
-
+# %% ../nbs/12c_comparison.ipynb #233b0c24
 def flip_rows(rows: dict[str, list[dict]], names: tuple[str, ...], least: float = 0.005) -> list[dict]:
-    "What became of what: of each method the shares of a class's pixels that the judge reads as another class, the mean over seeds, the largest first."
+    "What became of what: of each method that was read, the shares of a class's pixels that the judge reads as another class, the mean over seeds, the largest first."
     found = []
     for method, entries in rows.items():
+        if "flips" not in entries[0]: continue                                  # without labels nobody knows
         flips = torch.tensor([e["flips"] for e in entries])
         flips[flips.sum(-1) == 0] = math.nan                                    # a class that a seed's test set lacks has no share there
         flips = flips.nanmean(0).nan_to_num()
@@ -137,6 +131,15 @@ def flip_lines(flips: list[dict], methods: Iterable[str], names: tuple[str, ...]
         largest = ", ".join(f"{true} → {read} {share:.0%}" for (true, read), share in list(own.items())[:top])
         lines.append(f"| {method} | " + (f"{own.get(('sky', tree), 0):.0%} | " if tree else "") + f"{largest or 'none'} |")
     return "\n".join(lines)
+
+# %% ../nbs/12c_comparison.ipynb #640ca5fb
+def score_rows(curves: dict[str, list[list[dict]]], references: list[dict[str, dict]]) -> Iterable[dict]:
+    "One flat row for each reference, and for each checkpoint of each method and seed."
+    numbers = (*COLUMNS, *(f"{score}_{bound}" for score in MEANING for bound in ("low", "high")), "n")        # the bounds: over pictures, by bootstrap
+    def row(method, seed, p): return dict(method=method, seed=seed, step=p.get("step", "")) | {key: round(p[key], 5) for key in numbers if key in p}
+    for seed, rows in enumerate(references): yield from (row(name, seed, p) for name, p in rows.items())
+    for method, every in curves.items():
+        for seed, curve in enumerate(every): yield from (row(method, seed, p) for p in curve)
 
 def write_csv(path: Path, rows: Iterable[dict]) -> None:
     "The rows with a line of names above them; a name that a row lacks is an empty field."

@@ -98,12 +98,12 @@ def test_all_leads_and_bounds_are_in_the_manifest():
 
 def test_scores_can_be_computed_again_from_the_file(tmp_path):
     every = curves()
-    write_csv(tmp_path / "scores.csv", score_rows(every, [dict(oracle=dict(pixel_accuracy=0.9, flips=[[1]]))] * 5))
+    write_csv(tmp_path / "scores.csv", score_rows(every, [dict(oracle=dict(pixel_accuracy=0.9, pixel_accuracy_low=0.85, miou_high=0.75, flips=[[1]]))] * 5))
     with open(tmp_path / "scores.csv", newline="") as f: rows = list(csv.DictReader(f))
     again = [float(a["pixel_accuracy"]) - float(b["pixel_accuracy"]) for a in rows for b in rows if a["method"] == "semst" and b["method"] == "cut" and a["seed"] == b["seed"]]
     assert tuple(mean_interval(again)) == pytest.approx(tuple(leads_of(TRIAL, every)["cut"]["pixel accuracy"]))
     assert len(rows) == 5 + 5 * len(every) and "flips" not in rows[0] and rows[0]["step"] == ""
-    assert {r["n"] for r in rows if r["method"] == "semst"} == {"8"}
+    assert {r["n"] for r in rows if r["method"] == "semst"} == {"8"} and (rows[0]["pixel_accuracy_low"], rows[0]["miou_high"]) == ("0.85", "0.75")
 
 
 def test_flips_are_means_over_the_seeds_that_have_the_class():
@@ -111,6 +111,7 @@ def test_flips_are_means_over_the_seeds_that_have_the_class():
     flips = flip_rows(dict(cut=seeds, src=seeds[:1]), ("sky", "tree", "car"))
     assert [(f["method"], f["true"], f["read"], f["share"]) for f in flips] == [
         ("cut", "sky", "tree", 0.298), ("cut", "car", "sky", 0.26), ("cut", "car", "tree", 0.25), ("cut", "tree", "sky", 0.05), ("src", "sky", "tree", 0.4)]      # a share of 0.002 is left out
+    assert flip_rows(dict(cut=[dict(n=8)]), ("sky", "tree", "car")) == []                          # a folder without labels
     lines = flip_lines(flips, ["cut", "src", "oracle"], ("sky", "tree", "car"), top=2).splitlines()
     assert lines[2:] == ["| cut | 30% | sky → tree 30%, car → sky 26% |", "| src | 40% | sky → tree 40% |", "| oracle | 0% | none |"]
     cityscapes = flip_lines([dict(method="cut", true="sky", read="vegetation", share="0.4")], ["cut"], CITYSCAPES).splitlines()

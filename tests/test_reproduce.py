@@ -212,14 +212,11 @@ def test_methods_are_named_alike_everywhere():
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_factors_are_those_that_the_kept_search_found(pair, monkeypatch):
-    tables, seeds = {}, (100, 101, 102)                                              # that no figure uses
-    for name, curves in read_curves(ROOT / f"reproduce/hold/{pair}.csv", "setting").items():
-        method, _, factor = name.partition(" x")
-        tables.setdefault(method, {})[float(factor)] = curves
-        if pair == "sim2photo": assert set(curves) == {*seeds, 103}, name
-        assert all(curve[-1]["step"] == PROFILES["cpu"].steps for curve in curves.values()), name
+    tables, seeds = sweep.read_search(ROOT / f"reproduce/hold/{pair}.csv"), (100, 101, 102)               # that no figure uses
     assert set(tables) == set(HOLD[pair]) == {*BASELINES, "semst"}
     for method, table in tables.items():
+        assert all(curve[-1]["step"] == PROFILES["cpu"].steps for curves in table.values() for curve in curves.values()), method
+        if pair == "sim2photo": assert all(set(curves) == {*seeds, 103} for curves in table.values()), method
         if pair == "sim2photo":                                                     # every factor on four seeds
             assert set(sweep.FACTORS[1:7]) <= set(table) and min(table) < HOLD[pair][method] < max(table)
             assert sweep.nearest_factor({f: list(curves.values()) for f, curves in table.items()}) == HOLD[pair][method], method
