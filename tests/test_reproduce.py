@@ -237,6 +237,7 @@ def searched(monkeypatch, ends):
 def test_the_search_keeps_three_factors_and_goes_on_beyond_an_end(monkeypatch):
     assert searched(monkeypatch, lambda f, seed: abs(f - 3)) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 3)
     assert searched(monkeypatch, lambda f, seed: {0.3: 0.1, 1: 0, 3: 1}.get(f, 5) if seed == 100 else f) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 0.3)      # a mean over seeds
+    assert searched(monkeypatch, lambda f, seed: {0.3: 0, 1: 0.1, 3: 0.2}.get(f, 0.5) if seed == 100 else 5) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 0.3)    # one seed's luck does not win
     assert searched(monkeypatch, lambda f, seed: abs(f - 40)) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3}, 30)
     assert searched(monkeypatch, lambda f, seed: f) == ({0.03: 3, 0.1: 3, 0.3: 3, 1: 3, 3: 1, 10: 1, 30: 1}, 0.03)                                              # to the last factor there is
     assert searched(monkeypatch, lambda f, seed: -f) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3, 300: 3}, 300)
