@@ -110,6 +110,9 @@ def test_the_workflow_on_folders(tmp_path):
     assert "fig1" not in said and "fig2" not in said                                  # no such pairs there
     jobs = re.findall(r"rule (\w+):\n((?: .*\n)+)", said)
     assert {rule for rule, lines in jobs if "gpu=1" in lines} == {"judge", "train", "score"} and {"figure", "index"} <= {rule for rule, lines in jobs if "gpu" not in lines}
+    folder_of_pictures(tmp_path / "one/parsing2photo")                                 # the first of figure 1's three pairs
+    plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}")
+    assert "fig2" in plan.stdout + plan.stderr and "fig1" not in plan.stdout + plan.stderr
     refused = snakemake(*words, "profile=paper")
     assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
 
