@@ -14,15 +14,13 @@ import torch
 from conftest import ROOT
 
 from semst.baselines import BASELINES
-from semst.benchmark import HOLD, METHOD_NAMES, PAIRS, PROFILES
-from semst.comparison import read_curves
+from semst.benchmark import HOLD, METHOD_NAMES, PAIRS
 from semst.data import rng
 from semst.scenes import scene
 
 sys.path.insert(0, str(ROOT / "reproduce"))
 import run as runner  # noqa: E402
 import step  # noqa: E402
-import sweep  # noqa: E402
 
 FIGURES = sorted(p.stem for p in (ROOT / "reproduce").glob("fig*.ipynb"))
 
@@ -211,77 +209,3 @@ def test_a_failing_job_is_named_and_the_rest_is_made(tmp_path):
 
 def test_methods_are_named_alike_everywhere():
     assert {"gan", "cut", "semst", "semst-two-scales"} <= set(METHOD_NAMES)
-
-
-@pytest.mark.parametrize("pair", PAIRS)
-def test_the_factors_are_those_that_the_kept_search_found(pair, monkeypatch):
-    tables, seeds = sweep.read_search(ROOT / f"reproduce/hold/{pair}.csv"), (100, 101, 102)               # that no figure uses
-    assert set(tables) == set(HOLD[pair]) == {*BASELINES, "semst"}
-    for method, table in tables.items():
-        assert all(curve[-1]["step"] == PROFILES["cpu"].steps for curves in table.values() for curve in curves.values()), method
-        if pair == "sim2photo": assert all(set(curves) == {*seeds, 103} for curves in table.values()), method
-        if pair == "sim2photo":                                                     # every factor on four seeds
-            assert set(sweep.FACTORS[1:7]) <= set(table) and min(table) < HOLD[pair][method] < max(table)
-            assert sweep.nearest_factor({f: list(curves.values()) for f, curves in table.items()}) == HOLD[pair][method], method
-        else:                                                                       # the rule asks for what is kept and nothing else, and finds the factor
-            monkeypatch.setattr(sweep, "score", lambda seed, name, table=table: table[float(name.split(" x")[1])][seed])
-            found = sweep.search(list(seeds), method)
-            assert sweep.nearest_factor(found) == HOLD[pair][method], method
-            assert found == {f: [curves[s] for s in seeds[:len(curves)]] for f, curves in table.items()}, method
-
-
-def searched(monkeypatch, ends):
-    "What a search tries where `ends` gives the distance of a factor and a seed: factor -> seeds, and the factor it takes."
-    monkeypatch.setattr(sweep, "score", lambda trial, name: [dict(sfd_oracle=99), dict(sfd_oracle=ends(float(name.split(" x")[1]), trial))])
-    found = sweep.search([100, 101, 102], "cut")
-    return {f: len(found[f]) for f in sorted(found)}, sweep.nearest_factor(found)
-
-
-def test_the_search_keeps_three_factors_and_goes_on_beyond_an_end(monkeypatch):
-    assert searched(monkeypatch, lambda f, seed: abs(f - 3)) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 3)
-    assert searched(monkeypatch, lambda f, seed: {0.3: 0.1, 1: 0, 3: 1}.get(f, 5) if seed == 100 else f) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 0.3)      # a mean over seeds
-    assert searched(monkeypatch, lambda f, seed: {0.3: 0, 1: 0.1, 3: 0.2}.get(f, 0.5) if seed == 100 else 5) == ({0.1: 1, 0.3: 3, 1: 3, 3: 3, 10: 1, 30: 1}, 0.3)    # one seed's luck does not win
-    assert searched(monkeypatch, lambda f, seed: abs(f - 40)) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3}, 30)
-    assert searched(monkeypatch, lambda f, seed: f) == ({0.03: 3, 0.1: 3, 0.3: 3, 1: 3, 3: 1, 10: 1, 30: 1}, 0.03)                                              # to the last factor there is
-    assert searched(monkeypatch, lambda f, seed: -f) == ({0.1: 1, 0.3: 1, 1: 1, 3: 3, 10: 3, 30: 3, 100: 3, 300: 3}, 300)
-
-
-def test_the_search_trains_and_keeps_its_table(tmp_path, monkeypatch, capsys):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", "--profile", "smoke", "--results", str(tmp_path), "--pair", "horse2zebra", "--hold", "fastcut", *words])
-        sweep.main()
-    monkeypatch.setattr(sweep, "FACTORS", (0.3, 1, 3, 10))                           # the first and the last are beyond
-    monkeypatch.setattr(sweep, "nearest_factor", lambda curves: 3)
-    call("--seeds", "100", "101")
-    table = read_curves(tmp_path / "horse2zebra/sweep.csv", "setting")
-    assert list(table) == ["fastcut x1", "fastcut x3", "fastcut x10"] and all(set(curves) == {100, 101} for curves in table.values())
-    assert capsys.readouterr().out.endswith("fastcut: x3\n")
-    config = json.loads((tmp_path / "horse2zebra/seed101/fastcut_x3/run/config.json").read_text())["config"]
-    assert (config["lambda_nce"], config["seed"]) == (30, 101)
-    with pytest.raises(SystemExit): call("--steps", "2")
-    assert "--hold has settings of its own and the profile's steps" in capsys.readouterr().err
-
-
-def test_the_sweep_trains_keeps_a_table_and_compares(tmp_path, monkeypatch, capsys):
-    table = tmp_path / "table.csv"
-    monkeypatch.setattr(sys, "argv", ["sweep.py", "--profile", "smoke", "--steps", "2", "--seeds", "100", "101", "--settings", "semst", "hdce 3",
-                                      "--results", str(tmp_path), "--table", str(table)])
-    sweep.main()
-    rows = table.read_text().splitlines()
-    assert rows[0].startswith("setting,seed,step,pixel_accuracy") and len(rows) == 1 + 2 * 2 * 2              # settings, seeds, checkpoints
-    config = json.loads((tmp_path / "sim2photo/seed101/hdce_3_steps_2/run/config.json").read_text())["config"]
-    assert (config["lambda_hdce"], config["steps"], config["seed"]) == (3, 2, 101)
-    assert "| hdce 3 |" in capsys.readouterr().out
-    cut, tied = (sweep.config_of(name, PROFILES["smoke"], 1, "sim2photo") for name in ("cut x1", "cut x3"))
-    assert (cut.lambda_nce, tied.lambda_nce, tied.lambda_identity, tied.lambda_gan, tied.seed) == (0.5, 1.5, 1.5, 1, 1)
-    monkeypatch.setitem(HOLD["sim2photo"], "semst", 7.0)                                                                  # as if another factor had been chosen since
-    with pytest.raises(SystemExit, match="was trained with other settings than 'semst' has today"): sweep.main()
-    for pair in PAIRS: assert sweep.config_of("cut", PROFILES["smoke"], 1, pair) == sweep.config_of(f"cut x{HOLD[pair]['cut']:g}", PROFILES["smoke"], 1, pair)
-    assert [sweep.known(name) for name in ("cut", "cut x0.3", "hdce 3", "cut xx", "cat x3", "cut x")] == [True, True, True, False, False, False]
-    table.write_text("setting,seed,step,pixel_accuracy,class_accuracy,miou,sfd_oracle\n" + "\n".join(
-        f"{name},{seed},{step},{score},{score},{score},{distance}" for seed in (1, 2)
-        for name, step, score, distance in (("a", 1, 0.5, 4), ("a", 2, 0.4, 2), ("b", 1, 0.8, 3), ("b", 2, 0.6, 1))))
-    said = sweep.compare(table)                             # at distance 2, the nearest that both reached, a has 0.4 and b 0.6
-    assert said.count("+0.200 [+0.200, +0.200] 2/2") == 4 and said.count("+1.000 [+1.000, +1.000] 2/2") == 1          # three leads and the ends' mIoU; nearer by 1
-    assert sweep.compare(table, ["b", "a"]).count("-0.200 [-0.200, -0.200] 0/2") == 4
-    with pytest.raises(SystemExit, match="holds no setting c; it has a, b"): sweep.compare(table, ["c"])
