@@ -50,7 +50,7 @@ class Profile(NamedTuple):
     epochs: int = 0      # instead of steps: the paper's settings, on folders of pictures
 
 PROFILES = dict(smoke=Profile(32, 8, 4, 8, 4, 4, 2, 1, 1), quick=Profile(64, 300, 48, 300, 300, 300, 3, 1, 1),
-                cpu=Profile(64, 600, 64, 300, 600, 300, 4, 3, 5), gpu=Profile(256, 2000, 256, 1000, 40_000, 4000, 5, 5, 5),
+                cpu=Profile(64, 600, 64, 300, 600, 300, 4, 5, 5), gpu=Profile(256, 2000, 256, 1000, 40_000, 4000, 5, 5, 5),
                 standin=Profile(128, 300, 64, 300, 400, 400, 2, 3, 1), paper=Profile(256, 2975, 500, 2975, 0, 20_000, 4, 3, 3, epochs=400))
 
 def seeds_of(profile: str, pair: str) -> range:
