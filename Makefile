@@ -9,12 +9,16 @@ RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce test notebooks readme
+.PHONY: setup reproduce unlock test notebooks readme
 
 reproduce: .venv/ready
 	mkdir -p $(RESULTS)/$(PROFILE)
 	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME))
 	@echo "open $(RESULTS)/$(PROFILE)/index.html"
+
+# After a crash or kill -9, if `make reproduce` says that its folder is locked.
+unlock: .venv/ready
+	snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --unlock --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)))
 
 test: .venv/ready
 	nbdev_test --path nbs --n_workers 2 --timing

@@ -7,7 +7,8 @@ GTA5 is a folder with 01_images.zip ... 10_images.zip and 01_labels.zip ... 10_l
 https://download.visinf.tu-darmstadt.de/data/from_games/, or with the folders images and labels that come out of them.
 CITYSCAPES is what cityscapes.py reads. Archives are unpacked into OUT/unpacked.
 OUT becomes
-    trainA           all frames of the game (linked)
+    trainA           the frames of the game (linked), but for
+    testA            every fiftieth, which no method trains on
     trainB, testB    photographs of Cityscapes, train and val split, full size (linked)
     ..._labels       for each of these the 19 train ids of Cityscapes, 255 = void
 GTA5's label maps are palette images: their indices are the ids, and they are never read as colours. Frames without a label map, or
@@ -24,6 +25,7 @@ from common import build, find, label_ids, link, parser, run, save, shortened
 from semst.data import InputError, open_image
 
 FRAMES = 24966
+HELD_OUT = 50          # one frame in so many is for the test (our choice)
 LICENSE_PLATE = 34     # -1 in Cityscapes; void, like every id that TRAIN_IDS does not name
 
 def fault(image: Path, label: Path) -> str | None:
@@ -45,8 +47,12 @@ def main(argv):
     if len(game) != FRAMES: print(f"note: {len(game)} frames; all of GTA5 has {FRAMES}")
     faults = {f: why for f in tqdm(game, desc="compare sizes") if (why := fault(f, labels / f.name))}
     good = [f for f in game if f not in faults]
+    if len(good) == 1: raise InputError(f"{images}: one frame of use is too few, one is for the test ({good[0].name})")
     if not good: raise InputError(f"{labels}: no frame of {images} has a label map of its size here ({game[0].name}: {faults[game[0]]})")
-    plan = {f"trainA/{f.name}": link(f) for f in good} | {f"trainA_labels/{f.name}": save(lambda f=f: train_ids(labels / f.name)) for f in good}
+    plan = {}
+    for i, f in enumerate(good):
+        part = "train" if i % HELD_OUT else "test"
+        plan |= {f"{part}A/{f.name}": link(f), f"{part}A_labels/{f.name}": save(lambda f=f: train_ids(labels / f.name))}
     build(args.out, plan | side("trainB", photos["train"], None) | side("testB", photos["val"], None), data="GTA5")
     listed = [f"{f.name}: {why}" for f, why in faults.items()]
     (args.out / "left_out.txt").write_text("".join(line + "\n" for line in listed))

@@ -2,7 +2,7 @@
 
     python reproduce/run.py                                       every figure, profile quick, one after the other
     python reproduce/run.py fig4_horse2zebra --profile cpu -p seed 1
-    python reproduce/run.py fig4_horse2zebra --profile paper -p data_root datasets/horse2zebra -p data_name paper
+    python reproduce/run.py fig4_horse2zebra --profile paper --results results/datasets -p data_root datasets/horse2zebra -p data_name paper
 
 (The Snakefile beside this file runs the trainings in parallel first; a notebook loads what it finds.)
 Each notebook has one cell tagged `parameters`; a name that it does not define is an error, not a new variable.
@@ -19,6 +19,7 @@ import nbformat
 import papermill
 
 HERE = Path(__file__).resolve().parent
+NAMES = "stand-in", "paper"           # of real data, in a manifest
 
 
 class RunError(Exception):
@@ -42,6 +43,7 @@ def checked(notebook: Path, given: dict[str, str]) -> dict:
         kind = type(defaults[name])
         try: values[name] = text == "True" if kind is bool and text in ("True", "False") else kind(text)
         except ValueError: raise RunError(f"{notebook.name}: {name} must be {kind.__name__}, not {text!r}") from None
+    if values.get("data_name", NAMES[0]) not in NAMES: raise RunError(f"data_name must be {' or '.join(NAMES)}, not {values['data_name']!r}")
     return values
 
 

@@ -49,6 +49,9 @@ def main(argv=None) -> int:
     except InputError as e:
         print(f"step: {e}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as e:
+        print(f"step: {e or 'stopped'}", file=sys.stderr)
+        return 130
     return 0
 
 

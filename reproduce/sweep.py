@@ -29,7 +29,7 @@ from semst.baselines import BASELINES
 from semst.benchmark import METHOD_NAMES, PAIRS, Profile, Trial, config_for, hold_of, load_pictures, made_otherwise, translate_all, write_json
 from semst.comparison import MEANING, lead, mean_interval, read_curves, write_csv
 from semst.multiscale import load_model
-from semst.runs import train
+from semst.runs import on_schedule, train
 from semst.trainer import TrainConfig
 
 HERE = Path(__file__).resolve().parent
@@ -75,7 +75,7 @@ def score(trial: Trial, name: str, steps: int = 0) -> list[dict]:
                 train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")
         write_json(folder / "scores.json", [dict(step=int(c.name[5:])) | trial.rate(translate_all(load_model(c), x))
-                                            for c in sorted((folder / "run/checkpoints").glob("step_*"))])
+                                            for c in on_schedule(folder / "run", config.checkpoint_every, config.steps)])
     curve = json.loads((folder / "scores.json").read_text())
     print(trial.pair, trial.seed, name, {k: round(curve[-1][k], 3) for k in SCORES}, flush=True)
     return curve

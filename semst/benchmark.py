@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
            'held', 'settings_digest', 'made_otherwise', 'config_for', 'write_json', 'read_json', 'stack',
-           'load_pictures', 'eight_bits', 'translate_all', 'realism', 'class_names', 'sign', 'Domains', 'Sets',
-           'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
+           'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names', 'sign', 'Domains',
+           'Sets', 'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import hashlib
@@ -30,7 +30,7 @@ from .metrics import (Segmenter, cached_inception, distances, evaluate, fid_kid,
 from .manifest import device_name, git_revision
 from .multiscale import SemST, checkpoints, find_weights, load_model, translate_whole
 from .scenes import classes_of, write_scenes
-from .runs import read_log, read_run, train
+from .runs import on_schedule, read_log, read_run, train
 from .trainer import Objective, TrainConfig, luminance_correlation
 
 # %% ../nbs/12b_benchmark.ipynb #bb1872bf
@@ -131,10 +131,12 @@ def translate_all(model: SemST, x: Float[Tensor, "n 3 h w"], size: int | None = 
     if size and size != y.shape[-1]: y = F.interpolate(y, size=(size, size), mode="bicubic", antialias=True)
     return eight_bits(y)
 
-def realism(folder: Path, target: Path) -> dict:
-    "FID and KID between two folders where the Inception weights lie at hand; else a note why not."
+def fastest() -> str: return "cuda" if torch.cuda.is_available() else "cpu"
+
+def realism(folder: Path, target: Path, size: int) -> dict:
+    "FID and KID between two folders, as squares of `size` pixels, where the Inception weights lie at hand; else a note why not."
     if (weights := cached_inception()) is None: return dict(note="no FID: torch-fidelity's Inception weights are not here (notebook 12)")
-    try: return {k: v for k, v in fid_kid(folder, target, weights).items() if k in ("fid", "kid", "kid_std", "n_a", "n_b", "mode")}
+    try: return {k: v for k, v in fid_kid(folder, target, weights, size).items() if k in ("fid", "kid", "kid_std", "n_a", "n_b", "mode")}
     except InputError as e: return dict(note=f"no FID: {e}")
 
 # %% ../nbs/12b_benchmark.ipynb #90024764
@@ -144,7 +146,9 @@ CITYSCAPES = ("road", "sidewalk", "building", "wall", "fence", "pole", "traffic 
 def class_names(pair: str, data_root: Path | None, drawn: bool) -> tuple[str, ...]:
     "Of the classes: Cityscapes' where the data's settings.json says so, else the embedded scenes' (for streets, CamVid's)."
     note = data_root and data_root / "settings.json"
-    if not note or not note.exists() or json.loads(note.read_text()).get("data") not in ("Cityscapes", "GTA5"): return classes_of(PAIRS[pair].target)
+    try: said = json.loads(note.read_text()) if note and note.exists() else {}
+    except json.JSONDecodeError: raise InputError(f"{note}: is damaged (no JSON); let the data's script write it again") from None
+    if said.get("data") not in ("Cityscapes", "GTA5"): return classes_of(PAIRS[pair].target)
     if drawn: raise InputError(f"{data_root}: drawn scenes have CamVid's classes, Cityscapes' target has its own; give it a trainA")
     return CITYSCAPES
 
@@ -172,13 +176,15 @@ class Domains:
     def __post_init__(self):
         object.__setattr__(self, "data_root", Path(self.data_root).resolve() if self.data_root else None)
         if self.data_root and not self.data_root.is_dir(): raise InputError(f"{self.data_root}: no such folder; it should hold trainA, trainB, testA and testB")
+        lacking = [name for name in ("trainA", "trainB", "testA", "testB") if self.data_root and name not in self.drawn and not (self.data_root / name).is_dir()]
+        if lacking: raise InputError(f"{self.data_root}: has no {', '.join(lacking)}; it should hold trainA, trainB, testA and testB" + " (or neither trainA nor testA: then the source is drawn)" * (self.pair == "sim2photo"))
         if PROFILES[self.profile].epochs and not self.data_root: raise InputError(f"profile {self.profile} is for folders of pictures: give data_root")
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        "The sets that the package draws."
+        "The sets that the package draws: all, or for folders without labels the judge's, and for figure 5's pair without a source that of the package's simulator."
         if self.data_root is None: return ("trainA", "trainB", "testA", "oracle", "testB", "labelled")
-        source = () if (self.data_root / "trainA").is_dir() else ("trainA", "testA")
+        source = ("trainA", "testA") if self.pair == "sim2photo" and not any((self.data_root / name).is_dir() for name in ("trainA", "testA")) else ()
         return source if label_folder(self.data_root / "trainB").is_dir() else (*source, "labelled")
     @property
     def size(self) -> Profile:
@@ -250,7 +256,7 @@ class Bench(Sets):
         path = self.folder / ("judge-drawn.safetensors" if by_drawings else "judge.safetensors")
         if not path.exists():
             steps = min(400, self.size.judge_steps) if by_drawings else self.size.judge_steps      # features are all that it is for
-            save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed), path)
+            save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest()), path)
         return load_segmenter(path)
 
     def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
@@ -263,13 +269,21 @@ class Bench(Sets):
         target = self.pictures("testB")
         return distances(y, self.judge(), target=target) if min(len(y), len(target)) >= 4 else {}
 
+    def kept(self, path: Path) -> dict | list | None:
+        "Scores that lie in a file, unless they were made when there were no labels, or others; None if there are none."
+        scores = read_json(path, None)
+        row = scores and (scores[0] if isinstance(scores, list) else scores["copy of the input"])
+        return scores if row and ("pixel_accuracy" in row) == self.judged else None
+
     def references(self) -> dict[str, dict]:
         "The rows that every table has: the input itself, and the ceiling, which is the oracle or, on real data, real target pictures."
         path = self.folder / "references.json"
-        if not path.exists():
+        if self.kept(path) is None:
+            for name in ("testA", "testB") if self.judged else ():
+                if (n := len(self.files(name))) < 4: raise InputError(f"{self.data()[name]}: {n} pictures are too few to compare; there must be four at least")
             rows = {"copy of the input": self.rate(self.pictures("testA"))}
             if self.data_root is None: rows["oracle"] = self.rate(self.pictures("oracle"))
-            else: rows["copy of the input"] |= realism(image_folder(self.data()["testA"]), image_folder(self.data()["testB"]))
+            else: rows["copy of the input"] |= realism(*(image_folder(self.data()[name]) for name in ("testA", "testB")), self.size.size)
             if self.data_root and self.judged and self.has_labels("testB"):
                 y, labels = self.labelled("testB")
                 rows["target pictures"] = evaluate(y, y, labels, None, self.pictures("trainB"), self.judge(), self.names)
@@ -325,21 +339,21 @@ class Trial(Runs):
     "One pair of domains with one seed: its pictures, its judge, its trained methods and their scores, made or loaded."
     def translate(self, run: Path, name: str) -> Float[Tensor, "n 3 h w"]:
         "A set as a run, or one of its checkpoints, translates it: at the size it was trained at, then brought to the profile's."
-        model, files = load_model(run, "cuda" if torch.cuda.is_available() else "cpu"), self.files(name)
+        model, files = load_model(run, fastest()), self.files(name)
         n = 16 if model.config.crop <= 256 else 4
         return torch.cat([translate_all(model, stack(files[i:i + n], model.config.crop), self.size.size) for i in range(0, len(files), n)])
 
     def score(self, method: str) -> list[dict]:
         "The scores of every checkpoint, in order; the last one's translations lie in METHOD/translations."
         path = self.run(method).with_name("scores.json")
-        if not path.exists():
-            run, curve = self.train(method), []
-            for checkpoint in sorted((run / "checkpoints").glob("step_*")):
+        if self.kept(path) is None:
+            run, config, curve = self.train(method), self.config(method), []
+            for checkpoint in on_schedule(run, config.checkpoint_every, config.steps):
                 y = self.translate(checkpoint, "testA")
                 curve.append(dict(step=int(checkpoint.name[5:])) | self.rate(y))
             (path.parent / "translations").mkdir(exist_ok=True)
             for i, picture in enumerate(y): to_image(picture).save(path.parent / "translations" / f"{i:05d}.png")
-            if self.data_root: curve[-1] |= realism(path.parent / "translations", image_folder(self.data()["testB"]))
+            if self.data_root: curve[-1] |= realism(path.parent / "translations", image_folder(self.data()["testB"]), self.size.size)
             write_json(path, curve)
         return json.loads(path.read_text())
 
@@ -356,7 +370,7 @@ def downstream(trial: Trial, method: str) -> dict:
     if not path.exists():
         images, labels = trial.labelled("labelled" if method == "target" else "trainA")
         if method not in ("source", "target"): images = trial.translate(trial.train(method), "trainA")
-        reader = train_segmenter(images, labels, len(trial.names), trial.size.judge_steps, trial.seed)
+        reader = train_segmenter(images, labels, len(trial.names), trial.size.judge_steps, trial.seed, device=fastest())
         path.parent.mkdir(parents=True, exist_ok=True)
         save_segmenter(reader, path.with_name("reader.safetensors"))
         x, truth = trial.labelled("testB")

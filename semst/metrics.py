@@ -119,7 +119,8 @@ def jitter(x: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Ten
 def train_segmenter(
     images: Float[Tensor, "n 3 h w"], labels: UInt8[Tensor, "n h w"],
     classes: int, steps: int = 400, seed: int = 0, batch: int = 8, lr: float = 4e-3,
-) -> Segmenter:  # ready to read; the same for the same seed and machine
+    device: str | torch.device = "cpu",       # where it is trained
+) -> Segmenter:  # on the CPU, ready to read; the same for the same seed and machine
     "Cross-entropy on jittered, mirrored pictures; void is ignored, rare classes weigh more."
     check_ids(labels, classes, "the labels hold")
     r = rng("segmenter", seed)
@@ -128,19 +129,20 @@ def train_segmenter(
         net = Segmenter(classes)
     count = torch.bincount(labels[labels != VOID].long(), minlength=classes)
     if not count.sum(): raise InputError("every pixel of the labels is void: there is nothing to learn")
-    weight = (count / count.sum()).clamp(min=1e-3) ** -0.5
+    weight = ((count / count.sum()).clamp(min=1e-3) ** -0.5).to(device)
+    net.to(device)
     adam = torch.optim.AdamW(net.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
     for _ in range(steps):
         i = torch.randint(len(images), (batch,), generator=r)
-        x, y = jitter(images[i], r), labels[i].long()
+        x, y = jitter(images[i], r).to(device), labels[i].long().to(device)
         if torch.rand((), generator=r) < 0.5: x, y = x.flip(-1), y.flip(-1)
         loss = F.cross_entropy(net(x), y, weight, ignore_index=VOID)
         adam.zero_grad()
         loss.backward()
         adam.step()
         schedule.step()
-    return net.eval()
+    return net.cpu().eval()
 
 # %% ../nbs/12_metrics.ipynb #2e80b8b0
 def save_segmenter(net: Segmenter, path: str | Path):
@@ -272,20 +274,23 @@ def cached_inception() -> Path | None:
     return path if path.is_file() else None
 
 class Pictures(Dataset):
-    "A folder's images as torch-fidelity wants them: 8-bit RGB tensors."
-    def __init__(self, folder: str | Path): self.files = list_images(folder)
+    "A folder's images as torch-fidelity wants them: 8-bit RGB tensors, as squares of `size` pixels (bicubic) if it is given."
+    def __init__(self, folder: str | Path, size: int | None = None): self.files, self.size = list_images(folder), size
     def __len__(self) -> int: return len(self.files)
-    def __getitem__(self, i: int) -> UInt8[Tensor, "3 h w"]: return torch.from_numpy(np.array(load_image(self.files[i]))).permute(2, 0, 1)
+    def __getitem__(self, i: int) -> UInt8[Tensor, "3 h w"]:
+        image = load_image(self.files[i])
+        return torch.from_numpy(np.array(resize_image(image, self.size, "square") if self.size else image)).permute(2, 0, 1)
 
 def fid_kid(
     folder_a: str | Path, folder_b: str | Path,
     weights: str | Path | None = None,    # torch-fidelity's Inception file; it is a pickle, so give only one you trust. None: its cache, or a download
+    size: int | None = None,              # pictures of both folders become squares of so many pixels; else Inception's own resizing, which is coarse, sees large ones
 ) -> dict[str, float | int | str]:        # fid, kid, kid_std over random subsets, kid_subset_size, n_a, n_b, mode, feature_extractor
     "FID and KID by torch-fidelity; an `InputError` says what to do where the package or the weights are missing."
     try: import torch_fidelity
     except ImportError: raise InputError("FID and KID need torch-fidelity: pip install torch-fidelity") from None
     if weights is not None and not Path(weights).is_file(): raise InputError(f"{weights}: no such file; torch-fidelity's Inception weights are needed here")
-    a, b, extractor = Pictures(folder_a), Pictures(folder_b), "inception-v3-compat"
+    a, b, extractor = Pictures(folder_a, size), Pictures(folder_b, size), "inception-v3-compat"
     if min(len(a), len(b)) < 4: raise InputError(f"{len(a)} and {len(b)} images are too few for FID and KID")
     subset = min(1000, min(len(a), len(b)) // 2)
     try:

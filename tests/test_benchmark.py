@@ -127,7 +127,7 @@ def test_a_run_with_other_settings_is_refused(tmp_path):
 
 
 def test_seeds_of_a_profile():
-    assert [len(seeds_of("cpu", pair)) for pair in PAIRS] == [3, 3, 3, 5] and list(seeds_of("quick", "sim2photo")) == [0]
+    assert [len(seeds_of("standin", pair)) for pair in PAIRS] == [3, 3, 3, 1] and list(seeds_of("quick", "sim2photo")) == [0]
 
 
 def test_unknown_method():
@@ -196,7 +196,7 @@ def test_fid_where_its_weights_are(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "fid_kid", lambda *folders: asked.append(folders) or dict(fid=50.0, kid=0.1, kid_subset_size=2))
     first, last = trial.score("cut")
     assert "fid" not in first and last["fid"] == 50.0 and "kid_subset_size" not in last
-    assert asked == [(trial.folder / "cut/translations", tmp_path.resolve() / "data/testB", tmp_path / "weights.pth")]
+    assert asked == [(trial.folder / "cut/translations", tmp_path.resolve() / "data/testB", tmp_path / "weights.pth", 32)]
     def refuse(*folders): raise InputError("3 and 5 images are too few")
     monkeypatch.setattr(benchmark, "fid_kid", refuse)
     assert trial.references()["copy of the input"]["note"] == "no FID: 3 and 5 images are too few"
@@ -224,6 +224,40 @@ def test_classes_are_the_data_s(real):
 def test_two_data_sets_do_not_share_results(real, trial, tmp_path):
     for other in (Trial(real.results, "smoke", "sim2photo", 0), Trial(real.results, "smoke", "sim2photo", 0, fill(tmp_path / "data")), Trial(trial.results, "smoke", "sim2photo", 3, tmp_path / "data")):
         with pytest.raises(InputError, match="choose another folder"): other.data()
+
+
+@pytest.mark.parametrize("pair, gone, words", [("horse2zebra", ("trainA",), "has no trainA"), ("horse2zebra", ("testA", "testB"), "has no testA, testB"),
+                                               ("sim2photo", ("testA",), r"has no testA; .* \(or neither trainA nor testA: then the source is drawn\)"), ("sim2photo", ("trainA",), "has no trainA")])
+def test_a_root_that_lacks_something_is_refused_before_anything_is_written(tmp_path, pair, gone, words):
+    fill(tmp_path / "data")
+    for name in gone: shutil.rmtree(tmp_path / "data" / name)
+    with pytest.raises(InputError, match=words): Trial(tmp_path / "results", "smoke", pair, 0, tmp_path / "data")
+    assert not (tmp_path / "results").exists()
+
+
+def test_labels_that_come_later_are_used(tmp_path):
+    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, fill(tmp_path / "data", labels=()))
+    assert "pixel_accuracy" not in trial.score("cut")[-1] and "pixel_accuracy" not in trial.references()["copy of the input"]
+    weights = (trial.folder / "cut/run/checkpoints/step_00000004/average.safetensors").stat().st_mtime_ns
+    fill(tmp_path / "data")
+    assert 0 < trial.score("cut")[-1]["pixel_accuracy"] < 1 and 0 < trial.references()["copy of the input"]["pixel_accuracy"] < 1
+    assert weights == (trial.folder / "cut/run/checkpoints/step_00000004/average.safetensors").stat().st_mtime_ns         # nothing is trained again
+
+
+def test_too_few_test_pictures_and_a_damaged_note(tmp_path):
+    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, fill(tmp_path / "data", sizes=SIZES[:3]))
+    with pytest.raises(InputError, match="data/testA: 3 pictures are too few to compare; there must be four at least"): trial.references()
+    (tmp_path / "data/settings.json").write_text("{")
+    with pytest.raises(InputError, match=r"settings.json: is damaged \(no JSON\)"): trial.names
+
+
+def test_a_checkpoint_that_a_stop_left_is_not_scored(trial, tmp_path):
+    own = Trial(tmp_path, "smoke", "sim2photo", trial.seed)
+    shutil.copytree(trial.folder, own.folder)
+    run = own.train("cut")
+    shutil.copytree(run / "checkpoints/step_00000002", run / "checkpoints/step_00000003")
+    own.folder.joinpath("cut/scores.json").unlink(missing_ok=True)
+    assert [p["step"] for p in own.score("cut")] == [2, 4]
 
 
 def test_small_pictures_are_enlarged_for_a_large_crop(tmp_path):

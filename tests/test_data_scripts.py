@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import shutil
 import sys
 import tarfile
 import threading
@@ -17,6 +18,7 @@ from PIL import Image
 
 from conftest import ROOT, SHARED
 from semst import scenes
+from semst.benchmark import Trial
 from semst.data import InputError, UnpairedCrops, list_images
 
 sys.path.insert(0, str(ROOT / "data_scripts"))
@@ -416,9 +418,9 @@ def test_gta5(tmp_path, capsys):
     game = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21)), ((38, 21), (40, 20)), ((38, 21), None), ((40, 20), (40, 20))])
     out, streets = tmp_path / "out", tiny_cityscapes(tmp_path / "c")
     files = twice(gta5.main, game, streets, out=out)
-    assert {f for f in files if "A" in f} == {f"{folder}/{i:05}.png" for folder in ("trainA", "trainA_labels") for i in (1, 4)}
+    assert {f for f in files if "A" in f} == {f"{folder}/{i:05}.png" for folder, i in (("testA", 1), ("testA_labels", 1), ("trainA", 4), ("trainA_labels", 4))}
     ids = np.resize(np.arange(35, dtype=np.uint8), (21, 38))
-    label = pixels(out / "trainA_labels/00001.png")
+    label = pixels(out / "testA_labels/00001.png")
     assert (label == cityscapes.TRAIN_IDS[ids]).all() and label[0, 34] == 255
     assert sum(f.startswith("trainB/") for f in files) == 4 and sum(f.startswith("testB_labels/") for f in files) == 2
     assert (out / "left_out.txt").read_text() == "00002.png: picture 38x21, label map 40x20\n00003.png: no label map\n"
@@ -435,7 +437,31 @@ def test_gta5_from_archives(tmp_path):
                 for i in numbers: z.write(game / f"{kind}/{i:05}.png", f"{kind}/{i:05}.png")
     for kind in ("images", "labels"): (game / kind).rename(tmp_path / kind)
     assert common.run(gta5.main, [game, archives(tiny_cityscapes(tmp_path / "c")), tmp_path / "out"]) == 0
-    assert len(list_images(tmp_path / "out/trainA")) == len(list_images(tmp_path / "out/trainA_labels")) == 3
+    assert len(list_images(tmp_path / "out/trainA")) == len(list_images(tmp_path / "out/trainA_labels")) == 2
+
+def test_one_gta5_frame_in_fifty_is_held_out(tmp_path):
+    game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 101), tiny_cityscapes(tmp_path / "c")
+    assert common.run(gta5.main, [game, streets, tmp_path / "out"]) == 0
+    assert [f.stem for f in list_images(tmp_path / "out/testA")] == ["00001", "00051", "00101"] and len(list_images(tmp_path / "out/trainA")) == 98
+    trial = Trial(tmp_path / "results", "paper", "sim2photo", 0, tmp_path / "out")                                    # and figure 5 can work with what there is
+    assert trial.drawn == () and trial.judged and trial.teaches and len(trial.names) == 19 and trial.size.steps == 400 * 98
+
+def test_one_gta5_frame_is_too_few(tmp_path, capsys):
+    assert common.run(gta5.main, [tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))]), tiny_cityscapes(tmp_path / "c"), tmp_path / "out"]) == 2
+    assert "one frame of use is too few" in capsys.readouterr().err
+
+def test_archives_that_lie_where_they_are_unpacked(tmp_path):
+    "A stop in the middle of the second archive: the next call does not take what is there for all."
+    game, out = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 3), tmp_path / "out"
+    for kind in ("images", "labels"):
+        (out / f"unpacked/{kind}").mkdir(parents=True)
+        for part in (1, 2, 3):
+            with zipfile.ZipFile(out / f"0{part}_{kind}.zip", "w") as z: z.write(game / f"{kind}/0000{part}.png", f"{kind}/0000{part}.png")
+    shutil.copy(game / "images/00001.png", out / "unpacked/images")
+    for _ in range(2): assert common.run(gta5.main, [out, tiny_cityscapes(tmp_path / "c"), out]) == 0
+    assert len(list_images(out / "trainA")) == 2 and len(list_images(out / "testA")) == 1
+    for file in out.glob("*.zip"): file.unlink()
+    assert common.run(gta5.main, [out, tmp_path / "c", out]) == 0                                                      # archives may go when they are unpacked
 
 def test_gta5_damaged_label_maps_are_a_mistake_to_mend(tmp_path, capsys):
     game = tiny_gta5(tmp_path / "g", [((380, 210), (380, 210))] * 2)

@@ -277,6 +277,8 @@ def test_fid_kid_names_mode_n_and_network(fidelity, tmp_path):
     assert len(asked["input1"]) == 6 and asked["input2"][0].dtype == torch.uint8 and asked["input2"][0].shape == (3, 6, 8)
     fid_kid(a, b)
     assert fidelity.asked["feature_extractor_weights_path"] is None
+    fid_kid(a, b, size=5)
+    assert fidelity.asked["input1"][0].shape == fidelity.asked["input2"][4].shape == (3, 5, 5)
 
 
 def test_fid_kid_says_what_is_missing(fidelity, tmp_path, monkeypatch):

@@ -33,6 +33,8 @@ def test_unknown_parameters_and_values_are_errors(capsys, tmp_path):
     assert "seed must be int" in capsys.readouterr().err
     assert runner.main(["fig9", *out]) == 2
     assert "no figure fig9" in capsys.readouterr().err
+    assert runner.main(["fig4_horse2zebra", "-p", "data_name", "Ppaer", *out]) == 2
+    assert "data_name must be stand-in or paper, not 'Ppaer'" in capsys.readouterr().err
 
 
 def test_a_missing_tag_is_an_error(tmp_path):
@@ -74,7 +76,7 @@ def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
         assert m["verdict"] == verdict and m["parameters"]["votes_sha256"] == hashlib.sha256((tmp_path / "votes.csv").read_bytes()).hexdigest()
 
 
-def test_a_user_study_on_folders_waits_for_people(tmp_path):
+def test_a_user_study_on_folders_waits_for_people(tmp_path, capsys):
     for pair in ("parsing2photo", "summer2winter", "horse2zebra"): folder_of_pictures(tmp_path / "data" / pair)
     plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}")
     assert f"run.py fig1_user_study --profile paper --results {tmp_path} -p data_root '{tmp_path}/data' -p data_name stand-in" in plan.stdout + plan.stderr
@@ -88,6 +90,11 @@ def test_a_user_study_on_folders_waits_for_people(tmp_path):
     voted = json.loads((out / "manifest.json").read_text())
     assert (voted["verdict"], voted["data_name"], voted["parameters"]["data_root"], voted["metrics"]["votes"]) == ("trend", "paper", "data", 360)
     assert voted["trainings"] == m["trainings"] and voted["data"] == m["data"] and m["parameters"]["votes_sha256"] == ""       # what the people saw
+    words = ["-p", "data_root", str(tmp_path / "data"), "-p", "votes", str(tmp_path / "people.csv")]
+    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), *words]) == 0
+    assert json.loads((out / "manifest.json").read_text())["data_name"] == "paper"                                           # whatever is said of the data now
+    assert runner.main(["fig1_user_study", "--profile", "paper", "--results", str(tmp_path / "none"), *words]) == 1
+    assert "nobody knows what the votes are about" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("table, words", [("set;method\n1;cut\n", "needs a first line set,method,rater,prefers_semst"), ("set,method,rater,prefers_semst\n1,cut,0,1\n1,cut,1,yes\n", "votes.csv, line 3: prefers_semst is 'yes'"), ("set,method,rater,prefers_semst\n", "no votes on cyclegan")])
@@ -107,12 +114,16 @@ def test_the_workflow_on_folders(tmp_path):
     assert f"run.py fig4_horse2zebra --profile paper --results {tmp_path} -p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
     assert "fig1" not in said and "fig2" not in said                                  # no such pairs there
     jobs = re.findall(r"rule (\w+):\n((?: .*\n)+)", said)
-    assert {rule for rule, lines in jobs if "gpu=1" in lines} == {"judge", "train", "score"} and {"figure", "index"} <= {rule for rule, lines in jobs if "gpu" not in lines}
+    assert {rule for rule, lines in jobs if "gpu=1" in lines} == {"judge", "train", "score"} and "figure" in {rule for rule, lines in jobs if "gpu" not in lines}
     folder_of_pictures(tmp_path / "one/parsing2photo")                                 # the first of figure 1's three pairs
     plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}")
     assert "fig2" in plan.stdout + plan.stderr and "fig1" not in plan.stdout + plan.stderr
     refused = snakemake(*words, "profile=paper")
     assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
+    for name, said in (("Ppaer", "data_name must be stand-in or paper, not 'Ppaer'"), ("paper", "one/parsing2photo: has no testB")):
+        if name == "paper": shutil.rmtree(tmp_path / "one/parsing2photo/testB")
+        refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}", f"data_name={name}")
+        assert refused.returncode != 0 and said in refused.stdout + refused.stderr
 
 
 def test_the_workflow_trains_every_seed(tmp_path):
@@ -121,7 +132,7 @@ def test_the_workflow_trains_every_seed(tmp_path):
     assert "gpu=1" not in said
     def asked(what, pair, method): return [seed for seed in range(9) if f"step.py {what} cpu {pair} {seed} {method} " in said]
     assert asked("train", "sim2photo", "semst-without-ts") == asked("reader", "sim2photo", "target") == asked("score", "sim2photo", "gan") == [0, 1, 2, 3, 4]
-    assert asked("score", "horse2zebra", "cut") == [0, 1, 2] and asked("train", "horse2zebra", "gan") == []
+    assert asked("score", "horse2zebra", "cut") == [0, 1, 2, 3, 4] and asked("train", "horse2zebra", "gan") == []
 
 
 def test_step_errors(capsys, tmp_path):
@@ -205,6 +216,7 @@ def test_a_failing_job_is_named_and_the_rest_is_made(tmp_path):
     targets = [f"{trial}/{m}/downstream.json" for m in ("gan", "scc")]
     done = snakemake("--directory", tmp_path, "--cores", "1", "--keep-going", "--config", "profile=smoke", f"results={tmp_path}", "--", *targets)
     assert done.returncode != 0 and "sim2photo 0 gan" in done.stderr.replace("'", "") and Path(targets[1]).exists() and not Path(targets[0]).exists()
+    assert (tmp_path / "smoke/index.html").exists()                                    # a page over what there is
 
 
 def test_methods_are_named_alike_everywhere():

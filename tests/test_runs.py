@@ -22,8 +22,8 @@ from test_trainer import ONE, TWO
 import semst.baselines
 import semst.runs
 from semst.data import InputError, UnpairedCrops
-from semst.multiscale import SemST, find_weights
-from semst.runs import NonFiniteLoss, alarms, claimed, fingerprint, last_checkpoint, patient, read_log, same_images, train
+from semst.multiscale import SemST, checkpoints, find_weights
+from semst.runs import NonFiniteLoss, alarms, claimed, fingerprint, last_checkpoint, on_schedule, patient, read_log, same_images, train
 from semst.scenes import write_scenes
 from semst.trainer import TrainConfig, Training, start_engine
 
@@ -55,6 +55,24 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_that_never_stopped(folders, tmp
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
     steps = [json.loads(line)["step"] for line in (tmp_path / "halves/log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_stop_costs_no_checkpoint_on_schedule(folders, tmp_path):
+    config, there = replace(ONE, steps=8, checkpoint_every=2, keep=4), lambda: [int(c.name[5:]) for c in checkpoints(tmp_path / "r")]
+    def interrupt(step, record):
+        if step == 4: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "r", config, on_step=interrupt)
+    assert there() == [2, 4, 5]
+    run(folders, tmp_path / "r", config, resume=True)
+    assert there() == [2, 4, 6, 8]
+    assert [c.name for c in on_schedule(tmp_path / "r", 4, 8)] == ["step_00000004", "step_00000008"] and len(on_schedule(tmp_path / "r", 5, 8)) == 1      # the end is always on schedule
+
+
+def test_the_clock_asks_for_a_checkpoint_that_goes_with_the_next(folders, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(semst.runs, "UNSAVED", 0)                          # no step is to be lost
+    run(folders, tmp_path / "r", replace(ONE, steps=7, checkpoint_every=3, keep=2), on_step=lambda step, record: seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")]))
+    assert seen == [[1], [2], [3], [3, 4], [3, 5], [3, 6], [6, 7]]
 
 
 def test_resume_after_a_crash_repeats_the_lost_steps(folders, tmp_path):

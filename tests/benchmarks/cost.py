@@ -18,7 +18,7 @@ from semst.data import rng
 from semst.trainer import METHODS, start_engine
 
 FIGURES = {   # the paper's data: source images, each seen once an epoch (horse2zebra, summer2winter_yosemite, Cityscapes, GTA5)
-    "fig. 2, labels to photographs": 2975, "fig. 3, summer to winter": 1231, "fig. 4, horse to zebra": 1067, "fig. 5, GTA5 to Cityscapes": 24_966}
+    "fig. 2, labels to photographs": 2975, "fig. 3, summer to winter": 1231, "fig. 4, horse to zebra": 1067, "fig. 5, GTA5 to Cityscapes": 24_466}
 GTA5 = "fig. 5, GTA5 to Cityscapes"
 EPOCHS = PROFILES["paper"].epochs
 
