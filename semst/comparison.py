@@ -21,7 +21,7 @@ from .baselines import BASELINES
 from .benchmark import PROFILES, Trial, seeds_of
 from .data import InputError
 from .manifest import Verdict
-from .metrics import flip_table, image_folder
+from .metrics import flip_table, image_folder, label_folder
 
 # %% ../nbs/12c_comparison.ipynb #d7311035
 def compared(curve_a: list[dict], curve_b: list[dict], by: str = "sfd_oracle") -> tuple[dict, dict]:
@@ -69,8 +69,10 @@ def repetitions(results: str | Path, profile: str, pair: str, shown: int = 0, da
     return trials, trials[shown]
 
 def data_of(trials: list[Trial]) -> dict[str, Path]:
-    "Name -> folder of every set of pictures behind the trials, for the manifest; real folders are the same for every seed, drawn ones are named by theirs."
-    return {f"seed {t.seed}, {name}" if name in t.drawn else name: image_folder(folder) for t in trials for name, folder in t.data().items()}
+    """Name -> folder of every set of pictures behind the trials, and of real ones' label maps, for the manifest; real folders are the same for every seed,
+    drawn ones are named by theirs."""
+    sets = {f"seed {t.seed}, {name}" if name in t.drawn else name: image_folder(folder) for t in trials for name, folder in t.data().items()}
+    return sets | {f"{name}, labels": label_folder(folder) for t in trials for name, folder in t.data().items() if name not in t.drawn and t.has_labels(name)}
 
 def trainings_of(trials: list[Trial], methods: Iterable[str]) -> dict[str, dict]:
     "Where every method's training behind the trials comes from, for the manifest."

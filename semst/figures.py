@@ -90,7 +90,7 @@ def draw_curves(ax, curves: dict[str, list[dict]], references: dict[str, dict], 
 
 # %% ../nbs/12d_figures.ipynb #8391441a
 def draw_leads(leads: dict[str, dict[str, Interval]], title: str) -> Figure:
-    "SemST against each method, a panel for each measure: mean over seeds, 95 % interval, on how many seeds SemST led. Blue and red intervals exclude zero."
+    "SemST against each method, a panel for each measure: mean over seeds, 95 % interval, on how many seeds SemST led. Blue and red intervals exclude zero; one that leaves its panel goes on."
     measures = list(next(iter(leads.values())))
     fig, axes = plt.subplots(1, len(measures), figsize=(1.6 + 2.6 * len(measures), 1.5 + 0.26 * len(leads)), sharex=True, sharey=True, layout="constrained", squeeze=False)
     for name, ax in zip(measures, axes[0]):
@@ -100,7 +100,8 @@ def draw_leads(leads: dict[str, dict[str, Interval]], title: str) -> Figure:
             ax.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.6); ax.plot(mean, y, "o", color=colour, markersize=5)
             ax.text(1.02, y, f"{interval.positive}/{interval.seeds}", transform=ax.get_yaxis_transform(), fontsize=7, va="center", color="dimgrey")
         ax.axvline(0, color="black", linewidth=0.8); ax.set_title(name, fontsize=9); ax.tick_params(labelsize=8)
-    edge = 1.5 * max(abs(interval.mean) for row in leads.values() for interval in row.values()) or 1
+    means, *bounds = (np.abs([interval[i] for row in leads.values() for interval in row.values()]) for i in range(3))
+    edge = min(1.05 * np.nanmax([means, *bounds]), 4 * means.max()) or 1
     axes[0, 0].set_yticks(range(len(leads)), leads); axes[0, 0].invert_yaxis(); axes[0, 0].set_xlim(-edge, edge)
     fig.suptitle(title, fontsize=10); fig.supxlabel("SemST's lead (to the right: SemST ahead)", fontsize=9)
     return fig

@@ -15,7 +15,7 @@ from PIL import Image
 from semst import benchmark
 from semst.baselines import OBJECTIVES
 from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of, settings_digest
-from semst.comparison import conclude, leads_of, table
+from semst.comparison import conclude, data_of, leads_of, table
 from semst.data import InputError, load_image
 from semst.figures import side_by_side
 from semst.manifest import device_name
@@ -167,6 +167,13 @@ def test_a_labelled_folder_is_judged_without_an_oracle(real):
     assert metrics["lead over cut, pixel accuracy"] == 0 and verdict == "smoke" and metrics["test pictures"] == 4
     assert "read right" in side_by_side(real, ("cut",), rows=2).axes[3].get_xlabel()
     assert "FID" not in table({"cut": [last]}) and "SFD oracle" not in table({"cut": [last]})
+
+
+def test_a_manifest_digests_label_maps_too(real, trial):
+    names = {"trainA", "trainB", "testA", "testB"}
+    found = data_of([real])
+    assert set(found) == names | {f"{name}, labels" for name in names} | {"labelled"} and found["testA, labels"].name == "testA_labels"
+    assert not any("labels" in name for name in data_of([trial]))                          # of drawn scenes, which their seed decides
 
 
 def test_without_labels_there_are_pictures_and_distances(tmp_path, monkeypatch):
