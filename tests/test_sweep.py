@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from semst.baselines import BASELINES
 from semst.benchmark import HOLD, PAIRS, PROFILES
-from semst.comparison import read_curves
+from semst.comparison import lead, mean_interval, read_curves
 from semst.multiscale import View
 from semst.trainer import Training, start_engine
 from semst.ts_loss import relative_smi
@@ -156,3 +156,16 @@ def test_another_form_trains_otherwise_and_leaves_no_trace(tmp_path, monkeypatch
     assert len({p["sfd_oracle"] for p in (plain, *formed)}) == 4
     shutil.rmtree(trial.folder / "semst_steps_2")
     assert sweep.score(trial, "semst", 2)[-1] == plain
+
+
+def test_every_change_was_trained_and_the_rule_was_kept():
+    first, again = (read_curves(ROOT / f"reproduce/{name}.csv", "setting") for name in ("changes", "changes_again"))
+    assert set(first) == {"semst", "semst-two-scales", *changes.CHANGES, *changes.FORMS} and all(set(every) == {100, 101, 102, 103, 104} for every in first.values())
+    def gaps(table, name):
+        pairs = [(every, table[name.split()[0]][seed]) for seed, every in table[name].items()]
+        return [mean_interval([gap(a, b) for a, b in pairs]) for gap in (lambda a, b: b[-1]["sfd_oracle"] - a[-1]["sfd_oracle"], lambda a, b: lead(a, b, "pixel_accuracy"))]
+    went_on = {name for name in (*changes.CHANGES, *changes.FORMS) if min(g.mean for g in gaps(first, name)) > 0}
+    assert went_on == set(again) - {"semst"} and all(set(every) == set(range(105, 115)) for every in again.values())
+    for name in went_on:                                                                  # none became the default
+        found = gaps(again, name)
+        assert not (max(g.low for g in found) > 0 and min(g.mean for g in found) > 0)
