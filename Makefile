@@ -13,7 +13,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 reproduce: .venv/ready
 	mkdir -p $(RESULTS)/$(PROFILE)
-	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME))
+	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME)); \
+	status=$$?; python reproduce/run.py --index --profile $(PROFILE) --results $(RESULTS) && exit $$status
 	@echo "open $(RESULTS)/$(PROFILE)/index.html"
 
 # After a crash or kill -9, if `make reproduce` says that its folder is locked.

@@ -185,14 +185,16 @@ def find(
     unpacked: Path,   # where archives are unpacked
     only: str = "",
 ) -> Path:
-    "The folder `name` in `source`, or one level below; unpacked from the archives in `source` where only these are there."
+    "The folder `name` in `source`, or one level below; unpacked from the archives in `source` where only these are there, or were when it was unpacked."
     if not source.is_dir(): raise InputError(f"{source}: no such folder")
     def there(place): return [f for f in (place / name, *sorted(place.glob(f"*/{name}"))) if f.is_dir()]
     for folder in there(source):
         if unpacked.resolve() not in folder.resolve().parents: return folder       # what lies there may be half unpacked
-    found = sorted(source.glob(archives))
-    if not found and not there(unpacked): raise InputError(f"{source}: holds neither a folder {name} nor an archive {archives}; see --help for what is needed")
+    found, whole = sorted(source.glob(archives)), unpacked / f".{name} is whole"
+    if not found and not whole.exists(): raise InputError(f"{source}: holds neither a folder {name} nor an archive {archives}; see --help for what is needed")
     for archive in found: extract(archive, unpacked, only)
+    unpacked.mkdir(parents=True, exist_ok=True)
+    whole.touch()                                              # from now on the archives may go
     if folders := there(unpacked): return folders[0]
     raise InputError(f"{found[0]}: no folder {name} came out of it; is it the right archive?")
 

@@ -49,7 +49,8 @@ plain_scores = Training.scores
 
 def coarse_outside(training: Training, *pictures: Tensor, critic: str = "discriminator") -> list[Tensor]:
     "In the critic's turn the real pictures, too, are coarse where only the global branch paints, so that resolution gives no fake away (our idea)."
-    if any(p.requires_grad for p in pictures): return plain_scores(training, *pictures, critic=critic)
+    # pictures of several sizes come here once together, and then one by one
+    if len(pictures) == 1 or any(p.requires_grad for p in pictures): return plain_scores(training, *pictures, critic=critic)
     real, *fake = pictures
     size, box = tuple(real.shape[-2:]), training.box()
     coarse = resize_to(resize_to(real, tuple(n // training.config.model.shrink for n in size)), size)

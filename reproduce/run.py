@@ -12,6 +12,7 @@ import argparse
 import ast
 import html
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -72,12 +73,14 @@ def write_index(results: Path) -> Path:
     "RESULTS/index.html over all manifests that lie there."
     sections = []
     for path in sorted(results.glob("*/manifest.json")):
-        m = json.loads(path.read_text())
+        try: m = json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError): continue            # another call is about to write it
         rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{v:.4g}</td></tr>" for k, v in m["metrics"].items())
         more = "".join(f'<a href="{m["figure"]}/{f.name}"><img src="{m["figure"]}/{f.name}" alt="{f.stem}"></a>' for f in sorted(path.parent.glob("*.png")) if f.stem != "figure")
         sections.append(SECTION.format(**m, more=more, profile=html.escape(str(m["parameters"]["profile"])), seed=m["parameters"]["seed"], rows=rows))
-    page = results / "index.html"
-    page.write_text(PAGE.format(sections="\n".join(sections)), encoding="utf-8")
+    page, draft = results / "index.html", results / f".index-{os.getpid()}.html"
+    draft.write_text(PAGE.format(sections="\n".join(sections)), encoding="utf-8")
+    os.replace(draft, page)
     return page
 
 

@@ -50,7 +50,7 @@ def main(argv=None) -> int:
         print(f"step: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as e:
-        print(f"step: {e or 'stopped'}", file=sys.stderr)
+        print(f"step: {str(e) or 'stopped'}", file=sys.stderr)
         return 130
     return 0
 

@@ -75,7 +75,7 @@ def score(trial: Trial, name: str, steps: int = 0) -> list[dict]:
                 train(data["trainA"] / "images", data["trainB"] / "images", folder / "run", config, resume=(folder / "run/config.json").exists(), quiet=True)
         x = load_pictures(data["testA"] / "images")
         write_json(folder / "scores.json", [dict(step=int(c.name[5:])) | trial.rate(translate_all(load_model(c), x))
-                                            for c in on_schedule(folder / "run", config.checkpoint_every, config.steps)])
+                                            for c in on_schedule(folder / "run")])
     curve = json.loads((folder / "scores.json").read_text())
     print(trial.pair, trial.seed, name, {k: round(curve[-1][k], 3) for k in SCORES}, flush=True)
     return curve

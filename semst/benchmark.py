@@ -106,7 +106,7 @@ def config_for(method: str, profile: Profile, seed: int, hold: float = 1.0) -> T
 # %% ../nbs/12b_benchmark.ipynb #448c7a98
 def write_json(path: Path, value) -> None:
     "Written beside its place and moved there in one stroke: a file that exists is whole."
-    draft = path.with_suffix(".part")
+    draft = path.with_name(f".{os.getpid()}-{path.name}")                    # another process may write the same
     draft.write_text(json.dumps(value, indent=1) + "\n")
     os.replace(draft, path)
 
@@ -136,7 +136,7 @@ def fastest() -> str: return "cuda" if torch.cuda.is_available() else "cpu"
 def realism(folder: Path, target: Path, size: int) -> dict:
     "FID and KID between two folders, as squares of `size` pixels, where the Inception weights lie at hand; else a note why not."
     if (weights := cached_inception()) is None: return dict(note="no FID: torch-fidelity's Inception weights are not here (notebook 12)")
-    try: return {k: v for k, v in fid_kid(folder, target, weights, size).items() if k in ("fid", "kid", "kid_std", "n_a", "n_b", "mode")}
+    try: return {k: v for k, v in fid_kid(folder, target, weights, size).items() if k in ("fid", "kid", "kid_std", "n_a", "n_b", "mode")} | dict(fid_size=size)
     except InputError as e: return dict(note=f"no FID: {e}")
 
 # %% ../nbs/12b_benchmark.ipynb #90024764
@@ -256,7 +256,9 @@ class Bench(Sets):
         path = self.folder / ("judge-drawn.safetensors" if by_drawings else "judge.safetensors")
         if not path.exists():
             steps = min(400, self.size.judge_steps) if by_drawings else self.size.judge_steps      # features are all that it is for
-            save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest()), path)
+            draft = path.with_name(f".{os.getpid()}-{path.name}")
+            save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest()), draft)
+            os.replace(draft, path)
         return load_segmenter(path)
 
     def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
@@ -270,10 +272,12 @@ class Bench(Sets):
         return distances(y, self.judge(), target=target) if min(len(y), len(target)) >= 4 else {}
 
     def kept(self, path: Path) -> dict | list | None:
-        "Scores that lie in a file, unless they were made when there were no labels, or others; None if there are none."
+        """Scores that lie in a file. None if there are none, or if they were made without the labels that are there today (that labels have changed is not
+        noticed), or with FIDs of pictures of another size."""
         scores = read_json(path, None)
-        row = scores and (scores[0] if isinstance(scores, list) else scores["copy of the input"])
-        return scores if row and ("pixel_accuracy" in row) == self.judged else None
+        rows = scores if isinstance(scores, list) else [scores["copy of the input"]] if scores else []
+        same = all(("pixel_accuracy" in row) == self.judged and row.get("fid_size", self.size.size if "fid" not in row else None) == self.size.size for row in rows)
+        return scores if rows and same else None
 
     def references(self) -> dict[str, dict]:
         "The rows that every table has: the input itself, and the ceiling, which is the oracle or, on real data, real target pictures."
@@ -347,8 +351,8 @@ class Trial(Runs):
         "The scores of every checkpoint, in order; the last one's translations lie in METHOD/translations."
         path = self.run(method).with_name("scores.json")
         if self.kept(path) is None:
-            run, config, curve = self.train(method), self.config(method), []
-            for checkpoint in on_schedule(run, config.checkpoint_every, config.steps):
+            run, curve = self.train(method), []
+            for checkpoint in on_schedule(run):
                 y = self.translate(checkpoint, "testA")
                 curve.append(dict(step=int(checkpoint.name[5:])) | self.rate(y))
             (path.parent / "translations").mkdir(exist_ok=True)

@@ -120,7 +120,7 @@ def train_segmenter(
     images: Float[Tensor, "n 3 h w"], labels: UInt8[Tensor, "n h w"],
     classes: int, steps: int = 400, seed: int = 0, batch: int = 8, lr: float = 4e-3,
     device: str | torch.device = "cpu",       # where it is trained
-) -> Segmenter:  # on the CPU, ready to read; the same for the same seed and machine
+) -> Segmenter:  # on the CPU, ready to read; trained there, it is the same for the same seed and machine
     "Cross-entropy on jittered, mirrored pictures; void is ignored, rare classes weigh more."
     check_ids(labels, classes, "the labels hold")
     r = rng("segmenter", seed)

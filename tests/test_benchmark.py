@@ -202,8 +202,11 @@ def test_fid_where_its_weights_are(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "cached_inception", lambda: tmp_path / "weights.pth")
     monkeypatch.setattr(benchmark, "fid_kid", lambda *folders: asked.append(folders) or dict(fid=50.0, kid=0.1, kid_subset_size=2))
     first, last = trial.score("cut")
-    assert "fid" not in first and last["fid"] == 50.0 and "kid_subset_size" not in last
+    assert "fid" not in first and last["fid"] == 50.0 and last["fid_size"] == 32 and "kid_subset_size" not in last
     assert asked == [(trial.folder / "cut/translations", tmp_path.resolve() / "data/testB", tmp_path / "weights.pth", 32)]
+    scores = trial.folder / "cut/scores.json"
+    scores.write_text(scores.read_text().replace('"fid_size": 32', '"fid_size": 64').replace("50.0", "51.0"))             # an FID of other pictures
+    assert trial.score("cut")[-1]["fid"] == 50.0
     def refuse(*folders): raise InputError("3 and 5 images are too few")
     monkeypatch.setattr(benchmark, "fid_kid", refuse)
     assert trial.references()["copy of the input"]["note"] == "no FID: 3 and 5 images are too few"
@@ -263,6 +266,7 @@ def test_a_checkpoint_that_a_stop_left_is_not_scored(trial, tmp_path):
     shutil.copytree(trial.folder, own.folder)
     run = own.train("cut")
     shutil.copytree(run / "checkpoints/step_00000002", run / "checkpoints/step_00000003")
+    (run / "checkpoints/step_00000003/state.json").write_text('{"step": 3, "steps": 4, "scheduled": false}')
     own.folder.joinpath("cut/scores.json").unlink(missing_ok=True)
     assert [p["step"] for p in own.score("cut")] == [2, 4]
 

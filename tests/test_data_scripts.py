@@ -462,6 +462,8 @@ def test_archives_that_lie_where_they_are_unpacked(tmp_path):
     assert len(list_images(out / "trainA")) == 2 and len(list_images(out / "testA")) == 1
     for file in out.glob("*.zip"): file.unlink()
     assert common.run(gta5.main, [out, tmp_path / "c", out]) == 0                                                      # archives may go when they are unpacked
+    (out / "unpacked/.images is whole").unlink()                                                                       # and not before
+    assert common.run(gta5.main, [out, tmp_path / "c", out]) == 2
 
 def test_gta5_damaged_label_maps_are_a_mistake_to_mend(tmp_path, capsys):
     game = tiny_gta5(tmp_path / "g", [((380, 210), (380, 210))] * 2)

@@ -118,6 +118,10 @@ def test_the_workflow_on_folders(tmp_path):
     folder_of_pictures(tmp_path / "one/parsing2photo")                                 # the first of figure 1's three pairs
     plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}")
     assert "fig2" in plan.stdout + plan.stderr and "fig1" not in plan.stdout + plan.stderr
+    folder_of_pictures(tmp_path / "drawn/sim2photo")
+    for name in ("trainA", "testA"): shutil.rmtree(tmp_path / "drawn/sim2photo" / name)
+    refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'drawn'}", f"results={tmp_path}", "data_name=paper")
+    assert refused.returncode != 0 and "its source would be drawn" in refused.stdout + refused.stderr
     refused = snakemake(*words, "profile=paper")
     assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
     for name, said in (("Ppaer", "data_name must be stand-in or paper, not 'Ppaer'"), ("paper", "one/parsing2photo: has no testB")):

@@ -62,17 +62,22 @@ def test_a_stop_costs_no_checkpoint_on_schedule(folders, tmp_path):
     def interrupt(step, record):
         if step == 4: signal.raise_signal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "r", config, on_step=interrupt)
-    assert there() == [2, 4, 5]
+    assert there() == [2, 4, 5] and [c.name for c in on_schedule(tmp_path / "r")] == ["step_00000002", "step_00000004"]
+    shutil.copytree(tmp_path / "r", tmp_path / "other")
     run(folders, tmp_path / "r", config, resume=True)
     assert there() == [2, 4, 6, 8]
-    assert [c.name for c in on_schedule(tmp_path / "r", 4, 8)] == ["step_00000004", "step_00000008"] and len(on_schedule(tmp_path / "r", 5, 8)) == 1      # the end is always on schedule
+    run(folders, tmp_path / "other", replace(config, checkpoint_every=7), resume=True)        # what was due when it was written stays
+    assert [int(c.name[5:]) for c in checkpoints(tmp_path / "other")] == [2, 4, 7, 8]
+    state = tmp_path / "other/checkpoints/step_00000007/state.json"
+    state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "scheduled"}))
+    assert len(on_schedule(tmp_path / "other")) == 4                                          # of runs from before they were told apart
 
 
 def test_the_clock_asks_for_a_checkpoint_that_goes_with_the_next(folders, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(semst.runs, "UNSAVED", 0)                          # no step is to be lost
     run(folders, tmp_path / "r", replace(ONE, steps=7, checkpoint_every=3, keep=2), on_step=lambda step, record: seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")]))
-    assert seen == [[1], [2], [3], [3, 4], [3, 5], [3, 6], [6, 7]]
+    assert seen == [[1], [1, 2], [3], [3, 4], [3, 4, 5], [3, 6], [6, 7]]
 
 
 def test_resume_after_a_crash_repeats_the_lost_steps(folders, tmp_path):

@@ -131,16 +131,21 @@ def test_same_places_lie_one_below_the_other():
 
 
 def test_real_pictures_are_coarse_outside_the_box_in_the_critic_s_turn_alone(monkeypatch):
-    training = training_of("semst-two-scales coarse outside")
-    monkeypatch.setattr(changes, "plain_scores", lambda training, *pictures, critic: pictures)
-    real, fake = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
-    coarse, same = changes.coarse_outside(training, real, fake)
+    training, seen = training_of("semst-two-scales coarse outside"), []
+    monkeypatch.setattr(changes.Training, "scores", changes.coarse_outside)                 # as a training of this form has it
+    monkeypatch.setitem(training.networks._modules, "discriminator", lambda x: seen.append(x) or x)
+    real, fake, local = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 16)
+    training.scores(real, fake, local)
+    coarse, same, small = seen                                                              # what the critic saw
+    assert torch.equal(small, local)
     inside = torch.zeros(32, 32, dtype=torch.bool)
     inside[training.box().pixels[-2:]] = True
-    assert same is fake and torch.equal(coarse[..., inside], real[..., inside])
+    assert torch.equal(same, fake) and torch.equal(coarse[..., inside], real[..., inside])
     steps = lambda p: (p[..., :, 1:] - p[..., :, :-1]).abs()[..., ~inside[:, 1:]].mean()
     assert steps(coarse) < 0.6 * steps(real)
-    assert changes.coarse_outside(training, fake.requires_grad_(), real)[1] is real
+    seen.clear()
+    training.scores(fake.requires_grad_(), local)
+    assert torch.equal(seen[0], fake) and torch.equal(seen[1], local)
 
 
 @pytest.mark.parametrize("name", [*changes.CHANGES, *changes.FORMS])
