@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
-           'held', 'settings_digest', 'made_otherwise', 'config_for', 'write_json', 'read_json', 'stack',
-           'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names', 'sign', 'Domains',
-           'Sets', 'large_enough', 'Bench', 'Runs', 'Trial', 'downstream']
+           'held', 'settings_digest', 'made_otherwise', 'config_for', 'in_one_stroke', 'write_json', 'read_json',
+           'stack', 'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names', 'sign',
+           'Domains', 'Sets', 'large_enough', 'Court', 'Bench', 'Runs', 'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import hashlib
 import json
 import math
 import os
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterator, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -104,11 +105,16 @@ def config_for(method: str, profile: Profile, seed: int, hold: float = 1.0) -> T
                    log_every=max(1, profile.steps // 100), sample_every=profile.steps, checkpoint_every=every, keep=profile.checkpoints)
 
 # %% ../nbs/12b_benchmark.ipynb #448c7a98
-def write_json(path: Path, value) -> None:
-    "Written beside its place and moved there in one stroke: a file that exists is whole."
-    draft = path.with_name(f".{os.getpid()}-{path.name}")                    # another process may write the same
-    draft.write_text(json.dumps(value, indent=1) + "\n")
+@contextmanager
+def in_one_stroke(path: Path) -> Iterator[Path]:
+    "A draft beside `path`, hidden and this process's own, that is moved there when it is written: a file that exists is whole, whoever else is at it."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    yield draft
     os.replace(draft, path)
+
+def write_json(path: Path, value) -> None:
+    with in_one_stroke(path) as draft: draft.write_text(json.dumps(value, indent=1) + "\n")
 
 def read_json(path: Path, otherwise): return json.loads(path.read_text()) if path.exists() else otherwise
 
@@ -158,10 +164,7 @@ def sign(folder: Path, mine: str):
     signed = note.read_text() if note.exists() else "" if (folder / "data/testB").exists() else mine
     if signed != mine: raise InputError(f"{folder} holds results of {signed or 'drawn scenes'}: choose another folder for those of {mine or 'drawn scenes'}")
     if mine and not note.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}")
-        draft.write_text(mine)
-        os.replace(draft, note)
+        with in_one_stroke(note) as draft: draft.write_text(mine)
 
 # %% ../nbs/12b_benchmark.ipynb #f36fc5a2
 @dataclass(frozen=True)
@@ -241,24 +244,20 @@ def large_enough(folder: Path, crop: int, load: int, enlarged: Path) -> Path:
     for file in files:
         path = (enlarged / file.relative_to(folder)).with_suffix(".png")
         if path.exists(): continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{os.getpid()}-{path.name}")           # hidden until it is whole: another method may be at it, too
-        resize_image(load_image(file), load, "square").save(draft)
-        os.replace(draft, path)
+        with in_one_stroke(path) as draft: resize_image(load_image(file), load, "square").save(draft)
     return enlarged
 
 # %% ../nbs/12b_benchmark.ipynb #ef05a47d
-class Bench(Sets):
-    "The judge of the domains, and the rows of scores that it gives; made or loaded."
+class Court(Sets):
+    "The judge of the domains, made or loaded, and the row of scores that it gives."
     def judge(self) -> Segmenter:
         "A segmenter that has seen labelled target pictures only; where the target has no labels, drawn ones."
         by_drawings = self.data_root is not None and "labelled" in self.drawn
         path = self.folder / ("judge-drawn.safetensors" if by_drawings else "judge.safetensors")
         if not path.exists():
             steps = min(400, self.size.judge_steps) if by_drawings else self.size.judge_steps      # features are all that it is for
-            draft = path.with_name(f".{os.getpid()}-{path.name}")
-            save_segmenter(train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest()), draft)
-            os.replace(draft, path)
+            judge = train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest())
+            with in_one_stroke(path) as draft: save_segmenter(judge, draft)
         return load_segmenter(path)
 
     def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
@@ -271,12 +270,15 @@ class Bench(Sets):
         target = self.pictures("testB")
         return distances(y, self.judge(), target=target) if min(len(y), len(target)) >= 4 else {}
 
+# %% ../nbs/12b_benchmark.ipynb #4064f360
+class Bench(Court):
+    "The rows of scores that need no training, and what becomes of rows that lie there."
     def kept(self, path: Path) -> dict | list | None:
         """Scores that lie in a file. None if there are none, or if they were made without the labels that are there today (that labels have changed is not
         noticed), or with FIDs of pictures of another size."""
         scores = read_json(path, None)
         rows = scores if isinstance(scores, list) else [scores["copy of the input"]] if scores else []
-        same = all(("pixel_accuracy" in row) == self.judged and row.get("fid_size", self.size.size if "fid" not in row else None) == self.size.size for row in rows)
+        same = all(("pixel_accuracy" in row) == self.judged and row.get("fid_size") == (self.size.size if "fid" in row else None) for row in rows)
         return scores if rows and same else None
 
     def references(self) -> dict[str, dict]:
@@ -295,7 +297,7 @@ class Bench(Sets):
             write_json(path, rows)
         return json.loads(path.read_text())
 
-# %% ../nbs/12b_benchmark.ipynb #4064f360
+# %% ../nbs/12b_benchmark.ipynb #6810ec43
 class Runs(Bench):
     "The trainings of the methods."
     def hold(self, method: str) -> float: return 1.0 if self.data_root else hold_of(method, self.size, self.pair)
@@ -323,7 +325,6 @@ class Runs(Bench):
         run, config = self.run(method), self.config(method)
         if not (run / f"checkpoints/step_{config.steps:08d}").exists():
             made = read_json(run.with_name("made.json"), [])                       # a resumed training has an entry for each time that it went on
-            run.parent.mkdir(parents=True, exist_ok=True)
             write_json(run.with_name("made.json"), [*made, dict(revision=git_revision(Path(find_spec("semst").origin).parent), device=device_name())])
             train(self.training_set("trainA", config), self.training_set("trainB", config), run, config, resume=(run / "config.json").exists(), quiet=True)
         return run
