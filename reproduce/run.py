@@ -19,8 +19,9 @@ from pathlib import Path
 import nbformat
 import papermill
 
+from semst.manifest import REAL_DATA
+
 HERE = Path(__file__).resolve().parent
-NAMES = "stand-in", "paper"           # of real data, in a manifest
 
 
 class RunError(Exception):
@@ -44,7 +45,7 @@ def checked(notebook: Path, given: dict[str, str]) -> dict:
         kind = type(defaults[name])
         try: values[name] = text == "True" if kind is bool and text in ("True", "False") else kind(text)
         except ValueError: raise RunError(f"{notebook.name}: {name} must be {kind.__name__}, not {text!r}") from None
-    if values.get("data_name", NAMES[0]) not in NAMES: raise RunError(f"data_name must be {' or '.join(NAMES)}, not {values['data_name']!r}")
+    if values.get("data_name", REAL_DATA[0]) not in REAL_DATA: raise RunError(f"data_name must be {' or '.join(REAL_DATA)}, not {values['data_name']!r}")
     return values
 
 

@@ -118,6 +118,7 @@ def write_json(path: Path, value) -> None:
 
 def read_json(path: Path, otherwise): return json.loads(path.read_text()) if path.exists() else otherwise
 
+# %% ../nbs/12b_benchmark.ipynb #2dd660ae
 def stack(files: list[Path], size: int | None = None) -> Float[Tensor, "n 3 h w"]:
     "Pictures in [-1, 1], squashed to squares of `size` pixels (bicubic) if it is given."
     return torch.stack([to_tensor(resize_image(load_image(f), size, "square") if size else load_image(f)) for f in files])
