@@ -1,7 +1,11 @@
-"Boxes where meaning broke: found by a rule, not by hand."
+"Boxes where meaning broke: found by a rule, not by hand. And the panels of leads."
+import math
+
+import pytest
 import torch
 
-from semst.figures import broken_boxes
+from semst.comparison import Interval
+from semst.figures import broken_boxes, draw_leads
 from semst.metrics import VOID
 
 
@@ -23,3 +27,10 @@ def test_what_does_not_count():
     assert broken_boxes(truth, read) == [] and broken_boxes(truth, read, share=0.4)
     truth[:] = VOID
     assert broken_boxes(truth, torch.ones_like(truth)) == []
+
+
+@pytest.mark.parametrize("interval, edge", [(Interval(0.1, -0.05, 0.25, 4, 5), 0.2625), (Interval(0.1, math.nan, math.nan, 1, 1), 0.105), (Interval(0.1, -5, 5.2, 2, 3), 0.4), (Interval(0, 0, 0, 0, 3), 1)])
+def test_a_panel_of_leads_holds_whole_intervals_unless_they_are_wild(interval, edge):
+    fig = draw_leads({"cut": {"mIoU": interval}}, "title")
+    assert fig.axes[0].get_xlim() == pytest.approx((-edge, edge))
+    assert fig.axes[0].texts[0].get_text() == f"{interval.positive}/{interval.seeds}"

@@ -65,6 +65,13 @@ def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
     assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
 
 
+def test_a_drawn_source_is_not_the_paper_s(tmp_path, capsys):
+    folder_of_pictures(tmp_path / "sim2photo")
+    for name in ("trainA", "testA"): shutil.rmtree(tmp_path / "sim2photo" / name)
+    words = ["fig5_domain_adaptation", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "data_root", str(tmp_path / "sim2photo"), "-p", "data_name", "paper"]
+    assert runner.main(words) == 1 and "these are not the paper's data" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shares, verdict", [((30,) * 6, "trend"), ((30, 30, 30, 30, 30, 16), "undecided"), ((30, 30, 30, 30, 30, 5), "not reproduced"), ((30,) * 5, None)])
 def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
     lines = ["set,method,rater,prefers_semst"] + [f"{i},{m},{r},{int(r < n)}" for i, (m, n) in enumerate(zip(BASELINES, shares)) for r in range(30)]
