@@ -236,7 +236,7 @@ def test_two_data_sets_do_not_share_results(real, trial, tmp_path):
         with pytest.raises(InputError, match="choose another folder"): other.data()
 
 
-@pytest.mark.parametrize("pair, gone, words", [("horse2zebra", ("trainA",), "has no trainA"), ("horse2zebra", ("testA", "testB"), "has no testA, testB"),
+@pytest.mark.parametrize("pair, gone, words", [("horse2zebra", ("trainA",), "has no trainA"), ("horse2zebra", ("testA", "testB"), "has no testA, testB"), ("horse2zebra", ("trainA", "testA"), "has no trainA, testA"),
                                                ("sim2photo", ("testA",), r"has no testA; .* \(or neither trainA nor testA: then the source is drawn\)"), ("sim2photo", ("trainA",), "has no trainA")])
 def test_a_root_that_lacks_something_is_refused_before_anything_is_written(tmp_path, pair, gone, words):
     fill(tmp_path / "data")

@@ -134,7 +134,7 @@ def test_the_workflow_on_folders(tmp_path):
     for name, said in (("Ppaer", "data_name must be stand-in or paper, not 'Ppaer'"), ("paper", "one/parsing2photo: has no testB")):
         if name == "paper": shutil.rmtree(tmp_path / "one/parsing2photo/testB")
         refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}", f"data_name={name}")
-        assert refused.returncode != 0 and said in refused.stdout + refused.stderr
+        assert refused.returncode != 0 and said in refused.stdout + refused.stderr and "WorkflowError" in refused.stdout + refused.stderr
 
 
 def test_the_workflow_trains_every_seed(tmp_path):

@@ -80,6 +80,20 @@ def test_the_clock_asks_for_a_checkpoint_that_goes_with_the_next(folders, tmp_pa
     assert seen == [[1], [1, 2], [3], [3, 4], [3, 4, 5], [3, 6], [6, 7]]
 
 
+def test_the_clock_begins_anew_with_every_checkpoint(folders, tmp_path, monkeypatch):
+    now, seen = [0.0], []
+    def clock():
+        now[0] += 1e-3
+        return now[0]
+    def hundred_seconds(step, record):
+        now[0] += 100
+        seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")])
+    monkeypatch.setattr(semst.runs.time, "perf_counter", clock)
+    monkeypatch.setattr(semst.runs, "UNSAVED", 250)
+    run(folders, tmp_path / "r", replace(ONE, steps=7, checkpoint_every=100, keep=1), on_step=hundred_seconds)
+    assert seen == [[], [], [], [4], [4], [4], [7]]
+
+
 def test_resume_after_a_crash_repeats_the_lost_steps(folders, tmp_path):
     run(folders, tmp_path / "whole", ONE)
     def crash(step, record):

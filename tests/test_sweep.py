@@ -107,6 +107,7 @@ def test_ts_of_rows_knows_what_a_place_resembles_and_not_what_it_is():
     assert_close(b, a, atol=1e-4, rtol=0)
     texture = changes.of_rows([taps[0], taps[1], taps[2][:, torch.randperm(40)], *taps[3:]], taps)
     assert a.texture - texture.texture > 0.05 and texture.structure == a.structure         # the texture taps are as they were
+    assert_close(a.texture, torch.stack([relative_smi(t, t) for t in taps[:3]]).mean())
     assert_close(a.structure, torch.stack([relative_smi(t @ t.mT, t @ t.mT) for t in taps[3:]]).mean())
 
 
