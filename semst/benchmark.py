@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
-           'held', 'settings_digest', 'made_otherwise', 'config_for', 'in_one_stroke', 'write_json', 'read_json',
-           'stack', 'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names', 'sign',
-           'Domains', 'Sets', 'large_enough', 'Court', 'Bench', 'Runs', 'Trial', 'downstream']
+           'held', 'settings_digest', 'file_digest', 'made_otherwise', 'config_for', 'in_one_stroke', 'write_json',
+           'read_json', 'stack', 'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names',
+           'sign', 'Domains', 'Sets', 'large_enough', 'Court', 'Bench', 'Runs', 'Trial', 'downstream']
 
 # %% ../nbs/12b_benchmark.ipynb #5dead17e
 import hashlib
@@ -85,6 +85,10 @@ def held(config: TrainConfig, factor: float) -> TrainConfig:
 def settings_digest(config: TrainConfig) -> str:
     "Twelve hexadecimal digits that differ where two trainings' settings do."
     return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+
+def file_digest(file: Path) -> str | None:
+    "A file's SHA-256; None if there is no file."
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 def made_otherwise(run: Path, config: TrainConfig) -> bool:
     "Whether a run lies there that was made with other settings."
@@ -251,15 +255,18 @@ def large_enough(folder: Path, crop: int, load: int, enlarged: Path) -> Path:
 # %% ../nbs/12b_benchmark.ipynb #ef05a47d
 class Court(Sets):
     "The judge of the domains, made or loaded, and the row of scores that it gives."
+    @property
+    def by_drawings(self) -> bool: return self.data_root is not None and "labelled" in self.drawn
+    @property
+    def judge_file(self) -> Path: return self.folder / ("judge-drawn.safetensors" if self.by_drawings else "judge.safetensors")
+
     def judge(self) -> Segmenter:
         "A segmenter that has seen labelled target pictures only; where the target has no labels, drawn ones."
-        by_drawings = self.data_root is not None and "labelled" in self.drawn
-        path = self.folder / ("judge-drawn.safetensors" if by_drawings else "judge.safetensors")
-        if not path.exists():
-            steps = min(400, self.size.judge_steps) if by_drawings else self.size.judge_steps      # features are all that it is for
+        if not self.judge_file.exists():
+            steps = min(400, self.size.judge_steps) if self.by_drawings else self.size.judge_steps      # features are all that it is for
             judge = train_segmenter(*self.labelled("labelled"), len(self.names), steps, self.seed, device=fastest())
-            with in_one_stroke(path) as draft: save_segmenter(judge, draft)
-        return load_segmenter(path)
+            with in_one_stroke(self.judge_file) as draft: save_segmenter(judge, draft)
+        return load_segmenter(self.judge_file)
 
     def rate(self, y: Float[Tensor, "n 3 h w"]) -> dict:
         "One row of scores for translations of test A."
@@ -331,14 +338,14 @@ class Runs(Bench):
         return run
 
     def origin(self, method: str) -> dict:
-        """Where a method's scores come from: digests of its settings and of the weights that translate, its hold, the seconds of its steps by its log,
-        and the revisions and devices that trained it. What was not noted, or is gone, is None or left empty; nothing is trained."""
+        """Where a method's scores come from: digests of its settings, of the weights that translate and of the judge's, its hold, the seconds of its steps
+        by its log, and the revisions and devices that trained it. What was not noted, or is gone, is None or left empty; nothing is trained."""
         run, config, seconds, step = self.run(method), self.config(method), 0.0, 0
         for row in read_log(run / "log.jsonl"):
             seconds += config.batch_size * (row["step"] - step) / row["images_per_second"]
             step = row["step"]
-        weights = hashlib.sha256(find_weights(run).read_bytes()).hexdigest() if checkpoints(run) else None
-        return dict(settings=settings_digest(config), weights=weights, hold=self.hold(method), seconds=round(seconds, 1), made=read_json(run.with_name("made.json"), []))
+        weights = file_digest(find_weights(run)) if checkpoints(run) else None
+        return dict(settings=settings_digest(config), weights=weights, judge=file_digest(self.judge_file), hold=self.hold(method), seconds=round(seconds, 1), made=read_json(run.with_name("made.json"), []))
 
 # %% ../nbs/12b_benchmark.ipynb #bdcf75c4
 class Trial(Runs):

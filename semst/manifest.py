@@ -61,7 +61,7 @@ def write_manifest(
     metrics: dict[str, float],     # what was measured
     verdict: Verdict,
     wall_seconds: float,           # of the notebook, with the trainings that it made itself
-    trainings: dict[str, dict] | None = None,   # name -> where a method's training comes from (notebook 12b): its settings, weights, seconds, revision
+    trainings: dict[str, dict] | None = None,   # name -> where a method's scores come from (notebook 12b): settings, weights, judge, seconds, revision
 ) -> Path:  # the file written
     "Write down where a figure comes from."
     if verdict == "reproduced" and data_name != "paper": raise ValueError(f"verdict 'reproduced' needs the paper's own data, not {data_name} data")

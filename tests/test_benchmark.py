@@ -63,6 +63,7 @@ def test_a_training_says_where_it_comes_from(trial, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark, "train", None)                                     # asking must not train
     run, said = other.folder / "semst/run", other.origin("semst")
     assert said["weights"] == hashlib.sha256((run / "checkpoints/step_00000004/average.safetensors").read_bytes()).hexdigest()
+    assert said["judge"] is None and trial.origin("semst")["judge"] == hashlib.sha256((trial.folder / "judge.safetensors").read_bytes()).hexdigest()
     assert said["hold"] == HOLD["sim2photo"]["semst"] and said["settings"] == settings_digest(other.config("semst")) != settings_digest(other.config("cut"))
     assert [m["device"] for m in said["made"]] == [device_name()] and re.match(r"[0-9a-f]{40}", said["made"][0]["revision"])
     (run / "log.jsonl").write_text('{"step": 4, "images_per_second": 2}\n{"step": 10, "images_per_second": 3}\n')

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from semst.convolution import FewChannels, ManyChannels, Winograd
+from semst import convolution
+from semst.convolution import FewChannels, ManyChannels, Winograd, product_cost
 from semst.generator import ResidualBlock
 
 
@@ -56,8 +57,33 @@ def test_layers_take_nothing_that_they_would_ignore():
         with pytest.raises(TypeError): FewChannels(4, 4, 3, **arguments)
 
 
+@pytest.fixture
+def cheap_products(monkeypatch): monkeypatch.setattr(convolution, "product_cost", lambda: 1.0)      # as on some processors, and on others not
+
+
+def test_the_cost_of_a_product_is_measured_once_and_leaves_no_trace():
+    product_cost.cache_clear()
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    cost = product_cost()
+    assert 0.1 < cost < 20 and product_cost() is cost and product_cost.cache_info().misses == 1
+    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("cost, pays", [(1.7, True), (1.8, False)])
+def test_fewer_products_only_where_they_are_cheap(cost, pays, monkeypatch):
+    monkeypatch.setattr(convolution, "product_cost", lambda: cost)
+    assert ManyChannels(256, 256).pays(torch.zeros(1, 256, 34, 34)) == pays
+
+
+def test_a_compiler_makes_its_own_choice(cheap_products, monkeypatch):
+    layer, x = ManyChannels(256, 256), torch.zeros(1, 256, 34, 34)
+    assert layer.pays(x)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not layer.pays(x)
+
+
 @pytest.mark.parametrize("padding", [0, 1])
-def test_the_layer_at_full_width_in_float32(padding, monkeypatch):
+def test_the_layer_at_full_width_in_float32(padding, cheap_products, monkeypatch):
     "At the size of the residual blocks: the layer takes the algorithm, and agrees with nn.Conv2d."
     layer = ManyChannels(256, 256, padding)
     nn.init.normal_(layer.bias)
@@ -70,13 +96,13 @@ def test_the_layer_at_full_width_in_float32(padding, monkeypatch):
 
 
 @pytest.mark.parametrize("c, h, w, why", [(256, 33, 34, "a side that is no multiple of 4"), (256, 18, 18, "too few pixels"), (64, 66, 66, "too few channels")])
-def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, monkeypatch):
+def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, cheap_products, monkeypatch):
     monkeypatch.setattr(Winograd, "apply", lambda *a: pytest.fail(f"taken in spite of {why}"))
     layer, x = ManyChannels(c, c), torch.randn(1, c, h, w)
     assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
 
 
-def test_mixed_precision_and_shapes_alone_are_left_to_the_library():
+def test_mixed_precision_and_shapes_alone_are_left_to_the_library(cheap_products):
     layer, x = ManyChannels(256, 256), torch.randn(1, 256, 34, 34)
     assert layer.pays(x) and not layer.pays(x.to("meta"))
     with torch.no_grad(): assert not layer.pays(x)                                    # translations: tiles and whole must round alike
@@ -84,7 +110,7 @@ def test_mixed_precision_and_shapes_alone_are_left_to_the_library():
     with torch.autocast("cpu", dtype=torch.bfloat16): assert layer(x).dtype == FewChannels(256, 3, 7)(x).dtype == torch.bfloat16
 
 
-def test_a_block_at_full_width_learns_the_same_way():
+def test_a_block_at_full_width_learns_the_same_way(cheap_products):
     "One step of gradient descent through a residual block, with and without the algorithm, in float64."
     torch.manual_seed(0)
     block, x = ResidualBlock(256).double(), torch.randn(1, 256, 32, 32, dtype=torch.float64)

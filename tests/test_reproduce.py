@@ -182,7 +182,7 @@ def test_a_figure_and_its_manifest(results, figure):
     for key in ("git_revision", "notebook_sha256", "packages", "device", "wall_seconds", "data", "metrics"): assert m[key], key
     expected = {f"{pair}, seed 0, {method}" for pair in PAIRS if pair[:6] in figure or figure.startswith("fig1") and pair != "sim2photo" or figure.startswith("fig5") and pair == "sim2photo"
                 for method in (*BASELINES, "semst", *(("gan",) if pair == "sim2photo" else ()))}
-    assert set(m["trainings"]) == expected and all(len(t["weights"]) == 64 and re.match(r"[0-9a-f]{40}", t["made"][-1]["revision"]) for t in m["trainings"].values())
+    assert set(m["trainings"]) == expected and all(len(t["weights"]) == len(t["judge"]) == 64 and re.match(r"[0-9a-f]{40}", t["made"][-1]["revision"]) for t in m["trainings"].values())
     assert (results / figure / "figure.png").stat().st_size > 10_000
     assert f"{figure}/figure.png" in (results / "index.html").read_text()
 
