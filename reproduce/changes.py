@@ -57,8 +57,15 @@ def coarse_outside(training: Training, *pictures: Tensor, critic: str = "discrim
     coarse[box.pixels] = real[box.pixels]
     return plain_scores(training, coarse, *fake, critic=critic)
 
+def local_reals(training: Training, *pictures: Tensor, critic: str = "discriminator") -> list[Tensor]:
+    "In the critic's turn the real pictures come as whole crops for the fused picture's sake, and cut to the box for the local branch's: half and half, as the two fakes do."
+    scores = plain_scores(training, *pictures, critic=critic)
+    if len(pictures) == 1 or any(p.requires_grad for p in pictures): return scores
+    whole, cut = (z.flatten() for z in (scores[0], *plain_scores(training, training.box().cut(pictures[0]), critic=critic)))
+    return [torch.cat((whole.repeat(len(cut)), cut.repeat(len(whole)))), *scores[1:]]        # as many scores of either kind, since a loss is their mean
+
 FORMS = {       # SemST with another program in the place of one of the trainer's: the object, the name there, what stands in
     "semst ts of rows": ((trainer, "ts_loss", of_rows),), "semst same places": ((Training, "locations", same_places),),
-    "semst-two-scales coarse outside": ((Training, "scores", coarse_outside),),
+    "semst-two-scales coarse outside": ((Training, "scores", coarse_outside),), "semst-two-scales local reals": ((Training, "scores", local_reals),),
     "semst ts joint": ((trainer, "ts_loss", joint), (Training, "locations", same_places)),
 }

@@ -88,6 +88,7 @@ class Translate:
     def __call__(self):
         if not self.input.exists(): raise InputError(f"{self.input}: no such file or folder")
         if self.tile is not None and (self.tile < 64 or self.tile % 16): raise InputError(f"--tile {self.tile} must be a multiple of 16 and at least 64")
+        if self.tile is None and self.mode != "exact": raise InputError(f"--mode {self.mode} is a way to translate in tiles: give --tile, too, for example --tile 512")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: this machine has no usable GPU; try --device cpu")
         pairs = pair_up(self.input, self.output)
@@ -99,7 +100,7 @@ class Translate:
                 if self.tile and is_tiff(file) and is_tiff(result):
                     translate_tiled(model, file, result, self.tile, self.mode)
                     continue
-                picture = translate_tiled(model, load_image(file), None, self.tile, self.mode) if self.tile else model.translate(load_image(file))
+                picture = translate_tiled(model, file, None, self.tile, self.mode) if self.tile else model.translate(load_image(file))
             except InputError as e: failed.append(str(e))
             except (MemoryError, RuntimeError) as e:
                 if not ran_out_of_memory(e): raise

@@ -54,8 +54,8 @@ def open_image(
         except UnidentifiedImageError:
             raise InputError(f"{path}: cannot be read as an image; it is something else, or its beginning is damaged") from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down, "
-                             "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
+            raise InputError(f"{path}: has more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down, save it as an RGB "
+                             "or grey TIFF (which `semst translate --tile 512` reads piece by piece), or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
         except Exception as e: raise InputError(f"{path}: cannot be read as an image ({e})") from None
 
 # %% ../nbs/00_data.ipynb #422e4ea7

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Combined', 'tents', 'Resized', 'Stored', 'stored',
            'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'tiled_whole', 'is_tiff', 'tiff_packages',
-           'open_pixels', 'write_tiff', 'translate_tiled']
+           'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
 
 # %% ../nbs/07b_tiling.ipynb #0d10a385
+import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -139,10 +140,12 @@ class Stored(Field):
     def __init__(self, channels: int, size: tuple[int, int], tile: int, device: str | torch.device = "cpu"):
         self.channels, self.size, self.tile, self.device = channels, size, tile, device
         folder, needed = tempfile.gettempdir(), 4 * channels * size[0] * size[1]
-        if (free := shutil.disk_usage(folder).free) < needed:
-            raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files, {free / 1e9:.1f} free; "
-                             "set TMPDIR to a larger disk (the exact mode needs most)")
-        self.file = tempfile.TemporaryFile()
+        self.file, free = tempfile.TemporaryFile(), shutil.disk_usage(folder).free
+        try:
+            if free < needed: raise OSError(f"only {free / 1e9:.1f} GB are free")
+            if hasattr(os, "posix_fallocate"): os.posix_fallocate(self.file.fileno(), 0, needed)     # a disk that others fill up later would kill this process
+        except OSError as e:
+            raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files ({e}); set TMPDIR to a folder on a larger disk (the exact mode needs most)") from None
 
     def part(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
         "A view into the file. It is mapped anew each time, since what stays mapped counts as this process's memory."
@@ -245,29 +248,54 @@ def is_tiff(path: str | Path) -> bool: return Path(path).suffix.lower() in (".ti
 def tiff_packages():
     "tifffile and zarr, or an `InputError` that says how to get them."
     try: import tifffile, zarr
-    except ImportError: raise InputError("to read or write TIFF files piece by piece, install two more packages: pip install tifffile zarr") from None
+    except ImportError: raise InputError("to read or write TIFF files piece by piece, install the packages for it: pip install tifffile zarr imagecodecs") from None
     return tifffile, zarr
 
+class TiffPixels:
+    "The first picture of a TIFF file as an array that is read where it is sliced. An exception says why it cannot be; an `InputError` when it is sliced, that it is damaged."
+    def __init__(self, path: str | Path):
+        tifffile, zarr = tiff_packages()
+        self.path, self.file = path, tifffile.TiffFile(path)          # stays open
+        page = self.file.pages[0]
+        self.shape, self.dtype, self.ndim, self.strips, self.rows, self.band = page.shape, page.dtype, page.ndim, False, range(0), None
+        if page.photometric.name not in ("RGB", "MINISBLACK"): raise ValueError(f"its colours are stored as {page.photometric.name}")
+        if page.dtype != np.uint8 or page.bitspersample != 8: raise ValueError(f"its samples are {page.dtype}, {page.bitspersample} bits of each")
+        if not (page.ndim == 2 or page.ndim == 3 and page.shape[2] in (3, 4)) or page.planarconfig != 1: raise ValueError(f"its shape is {page.shape}")
+        if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples: raise ValueError("its colours are multiplied by alpha")
+        if page.tags.valueof("Orientation", 1) != 1: raise ValueError("it is stored turned or mirrored")
+        if page.is_memmappable: self.look = lambda: np.memmap(path, np.uint8, "r", page.dataoffsets[0], page.shape)
+        else:
+            array = zarr.open(page.aszarr(), mode="r")
+            self.look, self.strips = lambda: array, not page.is_tiled
+            array[:1, :1]                                             # a missing decoder shows here
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        rows, cols = window
+        try:
+            if not self.strips: return np.array(self.look()[rows, cols])
+            if not (self.rows.start <= rows.start and rows.stop <= self.rows.stop):
+                self.band = None                                      # before the next one is there
+                self.band, self.rows = self.look()[rows], range(rows.start, rows.stop)
+            return self.band[rows.start - self.rows.start:rows.stop - self.rows.start, cols]
+        except MemoryError: raise
+        except Exception as e: raise InputError(f"{self.path}: cannot be decoded, it is probably damaged ({e})") from None
+
 def open_pixels(
-    source: Image.Image | np.ndarray | str | Path,     # a .tif or .tiff file is not read as a whole
+    source: Image.Image | np.ndarray | str | Path,     # a .tif or .tiff file is read piece by piece if that is possible
 ):  # (h, w), (h, w, 3) or (h, w, 4), 8 bits, to be sliced like an array
     "The pixels of a picture; an `InputError` if they cannot be had."
     if isinstance(source, Image.Image): return np.asarray(source.convert("RGB"))
-    name, pixels = "the array", source
-    if isinstance(source, (str, Path)):
-        if not is_tiff(source): return np.asarray(load_image(source))
-        name = source
-        tifffile, zarr = tiff_packages()
-        try:
-            with tifffile.TiffFile(source) as file: kind = file.series[0].keyframe.photometric.name
-            pixels = zarr.open(tifffile.imread(source, aszarr=True, series=0, level=0), mode="r")
-            pixels[:1, :1]                                         # a missing decoder shows here
+    if not isinstance(source, (str, Path)):
+        if source.dtype != np.uint8 or not (source.ndim == 2 or source.ndim == 3 and source.shape[2] in (3, 4)) or 0 in source.shape:
+            raise InputError(f"the array: 8-bit pixels of shape (h, w), (h, w, 3) or (h, w, 4) are needed, not {source.dtype} of {tuple(source.shape)}")
+        return source
+    why = ""
+    if is_tiff(source):
+        try: return TiffPixels(source)
         except FileNotFoundError: raise InputError(f"{source}: no such file") from None
-        except Exception as e: raise InputError(f"{source}: cannot be read as a TIFF file ({e})") from None
-        if kind not in ("RGB", "MINISBLACK"): raise InputError(f"{source}: its colours are stored as {kind}; save it as RGB or grey")
-    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4)) or 0 in pixels.shape:
-        raise InputError(f"{name}: 8-bit pixels of shape (h, w), (h, w, 3) or (h, w, 4) are needed, not {pixels.dtype} of {tuple(pixels.shape)}")
-    return pixels
+        except Exception as e: why = f". It cannot be read piece by piece either: {e}"
+    try: return np.asarray(load_image(source))
+    except InputError as e: raise InputError(f"{e}{why}") from None
 
 # %% ../nbs/07b_tiling.ipynb #bafeb95a
 def write_tiff(path: Path, blocks: Iterator[np.ndarray], size: tuple[int, int], tile: int):

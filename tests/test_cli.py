@@ -281,3 +281,31 @@ def test_one_line():
     assert one_line(plain) == "Unrecognized options: --x"
     asked = "╭─ Required options ─╮\n│ Missing from semst train: │\n│     --out PATH │\n│         a folder that │\n│         is written │\n╰───╯\n"
     assert one_line(asked) == "Missing from semst train: --out PATH"
+
+
+def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goes_in(finished, tmp_path, capsys):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", pixels, tile=(32, 32), photometric="rgb", compression="zlib")
+    whole = (tmp_path / "in/a.tif").read_bytes()
+    (tmp_path / "in/b.tif").write_bytes(whole[:len(whole) // 2])
+    exif = Image.Exif(); exif[274] = 6                               # to be turned by a quarter
+    Image.fromarray(pixels).save(tmp_path / "in/c.tif", exif=exif)
+    Image.fromarray(pixels).convert("CMYK").save(tmp_path / "in/d.tif")
+    Image.fromarray(pixels).save(tmp_path / "in/e.png")
+    assert "b.tif: cannot be decoded, it is probably damaged" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out", "--tile", "64")
+    sizes = {}
+    for file in sorted((tmp_path / "out").iterdir()):
+        with Image.open(file) as image: sizes[file.name] = image.size
+    assert sizes == {"a.tif": (70, 90), "c.tif": (90, 70), "d.tif": (70, 90), "e.png": (70, 90)}
+    assert "--mode approximate is a way to translate in tiles" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out2", "--mode", "approximate")
+
+
+def test_a_tiff_too_large_for_pillow_becomes_a_png_in_tiles(finished, tmp_path, monkeypatch, capsys):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "large.tif", np.zeros((90, 70, 3), np.uint8), photometric="rgb")
+    Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert main(["translate", str(finished), str(tmp_path / "large.tif"), str(tmp_path / "out.png"), "--tile", "64"]) == 0
+    assert "save it as an RGB or grey TIFF" in mistake(capsys, "translate", finished, tmp_path / "large.png", tmp_path / "out2.png", "--tile", "64")

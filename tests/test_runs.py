@@ -117,7 +117,7 @@ def test_the_seed_does(folders, tmp_path):
     assert not torch.equal(a["semst.safetensors/branches.global.generator.model.1.weight"], b["semst.safetensors/branches.global.generator.model.1.weight"])
 
 
-def launch(folders, out, settings, step=None, then="pass") -> subprocess.CompletedProcess:
+def launch(folders, out, settings, step=None, then="pass", resume=False) -> subprocess.CompletedProcess:
     "Train in two processes over gloo on the CPU; after step `step`, process 1 alone does `then`."
     script = out.parent / "go.py"
     script.write_text(f"""
@@ -128,7 +128,7 @@ from test_trainer import TWO
 from semst.runs import train
 def on_step(step, record):
     if step == {step} and PartialState().process_index == 1: {then}
-try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(out)!r}, replace(TWO, batch_size=2, {settings}), quiet=True, on_step=on_step)
+try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(out)!r}, replace(TWO, batch_size=2, {settings}), quiet=True, on_step=on_step, resume={resume})
 except KeyboardInterrupt as stopped: print(stopped, flush=True)
 assert PartialState().num_processes == 2
 """)
@@ -137,9 +137,9 @@ assert PartialState().num_processes == 2
 
 
 def test_two_processes_share_a_batch_like_one(folders, tmp_path):
-    "The same global batch, the same gradients up to rounding, one log."
-    run(folders, tmp_path / "one", replace(TWO, batch_size=2, steps=1))
-    done = launch(folders, tmp_path / "two", "steps=1")
+    "The same global batch, the same gradients up to rounding, one log; every term of the objective has a weight from the first step on."
+    run(folders, tmp_path / "one", replace(TWO, batch_size=2, steps=1, ts_warmup=0.0, lambda_identity=1.0))
+    done = launch(folders, tmp_path / "two", "steps=1, ts_warmup=0.0, lambda_identity=1.0")
     assert done.returncode == 0, done.stderr
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
     for player in ("generator", "discriminator"):                    # Adam's first moment after one step is half of the gradient
@@ -150,6 +150,7 @@ def test_two_processes_share_a_batch_like_one(folders, tmp_path):
             torch.testing.assert_close(a[k], b[k], rtol=1e-3, atol=5e-6 + 1e-3 * float(a[k].abs().max()) + 1e-6 * largest)
     one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("one", "two"))
     assert len(one) == len(two) == 1                                  # one log, not two
+    assert one[0]["ts_weight"] == 1 and one[0]["identity_local"] > 0
     for name in set(one[0]) - {"images_per_second"}: assert one[0][name] == pytest.approx(two[0][name], rel=2e-4, abs=1e-6), name     # of the whole batch, not of a half
 
 
@@ -164,6 +165,20 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(folders, tmp
     assert [r["step"] for r in ours] == [r["step"] for r in whole] == [1, 2, 3, 4, 5]
     for a, b in zip(ours, whole):
         for name in ("d_loss", "gan", "hdce_global", "hdce_local", "texture_global"): assert a[name] == pytest.approx(b[name], rel=5e-3), (a["step"], name)
+
+
+def test_one_process_begins_and_two_go_on(folders, tmp_path):
+    five = replace(TWO, batch_size=2, steps=5, lambda_identity=1.0)
+    def interrupt(step, record):
+        if step == 2: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "run", five, on_step=interrupt)
+    done = launch(folders, tmp_path / "run", "steps=5, lambda_identity=1.0", resume=True)
+    assert done.returncode == 0, done.stderr
+    run(folders, tmp_path / "whole", five)
+    ours, whole = (read_log(tmp_path / name / "log.jsonl") for name in ("run", "whole"))
+    assert [r["step"] for r in ours] == [1, 2, 3, 4, 5]
+    for a, b in zip(ours, whole):
+        for name in ("d_loss", "gan", "hdce_global", "hdce_local", "texture_global", "identity_local"): assert a[name] == pytest.approx(b[name], rel=5e-3), (a["step"], name)
 
 
 def test_an_image_that_one_process_cannot_read_ends_both(folders, tmp_path):

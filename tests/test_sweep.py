@@ -149,6 +149,17 @@ def test_real_pictures_are_coarse_outside_the_box_in_the_critic_s_turn_alone(mon
     assert torch.equal(seen[0], fake) and torch.equal(seen[1], local)
 
 
+def test_local_reals_weigh_half_in_the_critic_s_turn_alone(monkeypatch):
+    training = training_of("semst-two-scales local reals")
+    monkeypatch.setattr(changes.Training, "scores", changes.local_reals)
+    monkeypatch.setitem(training.networks._modules, "discriminator", lambda x: x[:, :1, ::2])     # scores that are pixels
+    real, fake, local = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.rand(1, 3, 16, 16)
+    both, *fakes = training.scores(real, fake, local)
+    assert_close(both.square().mean(), (real[:, :1, ::2].square().mean() + training.box().cut(real)[:, :1, ::2].square().mean()) / 2)
+    assert torch.equal(fakes[0], fake[:, :1, ::2]) and torch.equal(fakes[1], local[:, :1, ::2])
+    assert [z.shape for z in training.scores(fake.requires_grad_(), local)] == [fakes[0].shape, fakes[1].shape]
+
+
 @pytest.mark.parametrize("name", [*changes.CHANGES, *changes.FORMS])
 def test_a_change_is_the_only_one(name):
     changed, plain = (sweep.config_of(n, PROFILES["cpu"], 1, "horse2zebra") for n in (name, name.split()[0]))
