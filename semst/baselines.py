@@ -122,7 +122,7 @@ OBJECTIVES = {
     "scc": ALONE | dict(gan="lsgan", lambda_scc=5.0),
     "semst": {},
     "semst-without-ts": dict(lambda_ts=0.0),
-    "semst-without-identity": dict(lambda_identity=0.0),                      # eq. 4 to the letter
+    "semst-without-identity": dict(lambda_identity=0.0),                      # which eq. 4 has not
     "semst-without-hard-negatives": dict(gamma_start=1e6, gamma_end=1e6),     # so lax that all negatives weigh the same
     "semst-with-scc": dict(lambda_ts=0.0, lambda_scc=1.0),                    # TS as SCC released it, on pixels
 }

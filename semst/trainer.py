@@ -58,10 +58,10 @@ class Objective:
     "What a step minimises: the terms of eq. 4 and of the baselines, with their weights and settings."
     gan: GANLoss = "bce"                    # form of the GAN loss; bce is eq. 1
     lambda_gan: float = 1.0                 # weight of the GAN loss in eq. 4
-    detail: float = 0.5                     # share of the GAN loss that judges the local branch's own picture, as HRDA does; 0: the fused picture alone
+    detail: float = 0.5                     # share of the GAN loss that judges the local branch's own picture (HRDA's detail loss, there 0.1); 0: the fused picture alone
     lambda_hdce: float = 1.0                # weight of hDCE in eq. 4
     lambda_ts: float = 1.0                  # weight of TS in eq. 4, after the warm-up
-    lambda_identity: float = 1.0            # weight of the contrastive loss (hDCE or PatchNCE, if one is on) between G(y) and y, as in SRC's commands; 0: eq. 4
+    lambda_identity: float = 1.0            # weight of the contrastive loss (hDCE or PatchNCE, if one is on) between G(y) and y, as in SRC's commands; eq. 4 has none
     lambda_nce: float = 0.0                 # of CUT's PatchNCE, for baselines (like the next four)
     lambda_relation: float = 0.0            # of SRC's relation loss
     lambda_scc: float = 0.0                 # of SCC's mutual information of pixels, as released
