@@ -39,7 +39,8 @@ def worse_than_none(curve_a: list[dict], curve_b: list[dict], untouched: dict, b
     return min(p[by] for p in compared(curve_a, curve_b, by)) > untouched[by]
 
 # %% ../nbs/12c_comparison.ipynb #1d745c99
-T975 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)   # Student's t, 97.5 %, for 1 to 9 degrees of freedom
+T975 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
+        2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)   # Student's t, 97.5 %, for 1 to 19 degrees of freedom
 
 class Interval(NamedTuple):
     "A mean over seeds, its 95 % interval (NaN bounds for a single seed), and on how many of the seeds the value was positive."
@@ -54,7 +55,7 @@ class Interval(NamedTuple):
         return {name: self.mean} | ({f"{name}, low": self.low, f"{name}, high": self.high, f"{name}, seeds above 0": self.positive} if self.seeds > 1 else {})
 
 def mean_interval(values: list[float]) -> Interval:
-    "Mean and its 95 % interval (Student's t) over independent repetitions, at most ten."
+    "Mean and its 95 % interval (Student's t) over independent repetitions, at most twenty."
     n, mean = len(values), statistics.fmean(values)
     if n > len(T975): raise InputError(f"{n} seeds: the table of Student's t ends at {len(T975)}")
     half = T975[n - 1] * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan

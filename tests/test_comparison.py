@@ -25,7 +25,7 @@ def test_comparison_at_equal_distance():
 def test_intervals_over_seeds():
     mean, low, high, positive, seeds = mean_interval([0.1, 0.2, 0.3, 0.4, 0.5])
     assert (positive, seeds) == (5, 5) and mean_interval([-0.1, 0.0, 0.1]).positive == 1
-    with pytest.raises(InputError, match="11 seeds"): mean_interval([0.1] * 11)
+    with pytest.raises(InputError, match="21 seeds"): mean_interval([0.1] * 21)
     assert mean == pytest.approx(0.3) and high - mean == pytest.approx(2.776 * 0.158114 / 5**0.5, rel=1e-4) and mean - low == pytest.approx(high - mean)
     assert math.isnan(mean_interval([0.5])[1])
 
