@@ -4,7 +4,7 @@
 
 A change becomes SemST's default in three rounds, each against SemST as it is (with two scales, if it is about them), by a rule that was written before the
 first training. One: seeds 100 to 104 of simulator to photograph; it goes on if in the mean it ends nearer to the oracle and leads in pixels. Two: seeds 105
-to 114, which have had no say in anything; it goes on if the interval of one of the two lies above zero and the mean of the other does, too. Three: seeds
+to 114, which have chosen no method's weights; it goes on if the interval of one of the two lies above zero and the mean of the other does, too. Three: seeds
 100 to 104 of the other pairs; it is taken unless an interval of one of the two lies below zero on one of them.
 """
 import torch
