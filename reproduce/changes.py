@@ -7,6 +7,8 @@ first training. One: seeds 100 to 104 of simulator to photograph; it goes on if 
 to 114, which have chosen no method's weights; it goes on if the interval of one of the two lies above zero and the mean of the other does, too. Three: seeds
 100 to 104 of the other pairs; it is taken unless an interval of one of the two lies below zero on one of them.
 """
+import math
+
 import torch
 from torch import Tensor
 
@@ -62,7 +64,8 @@ def local_reals(training: Training, *pictures: Tensor, critic: str = "discrimina
     scores = plain_scores(training, *pictures, critic=critic)
     if len(pictures) == 1 or any(p.requires_grad for p in pictures): return scores
     whole, cut = (z.flatten() for z in (scores[0], *plain_scores(training, training.box().cut(pictures[0]), critic=critic)))
-    return [torch.cat((whole.repeat(len(cut)), cut.repeat(len(whole)))), *scores[1:]]        # as many scores of either kind, since a loss is their mean
+    times = math.lcm(len(whole), len(cut))
+    return [torch.cat((whole.repeat(times // len(whole)), cut.repeat(times // len(cut)))), *scores[1:]]        # as many scores of either kind, since a loss is their mean
 
 FORMS = {       # SemST with another program in the place of one of the trainer's: the object, the name there, what stands in
     "semst ts of rows": ((trainer, "ts_loss", of_rows),), "semst same places": ((Training, "locations", same_places),),

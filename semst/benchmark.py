@@ -338,7 +338,7 @@ class Runs(Bench):
         return run
 
     def origin(self, method: str) -> dict:
-        """Where a method's scores come from: digests of its settings, of the weights that translate and of the judge's, its hold, the seconds of its steps
+        """Where a method's scores come from: digests of its settings, of the weights that translate and of the judge that lies there, its hold, the seconds of its steps
         by its log, and the revisions and devices that trained it. What was not noted, or is gone, is None or left empty; nothing is trained."""
         run, config, seconds, step = self.run(method), self.config(method), 0.0, 0
         for row in read_log(run / "log.jsonl"):

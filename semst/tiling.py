@@ -8,9 +8,11 @@ __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Comb
            'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
 
 # %% ../nbs/07b_tiling.ipynb #0d10a385
+import errno
 import os
 import shutil
 import tempfile
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -145,6 +147,7 @@ class Stored(Field):
             if free < needed: raise OSError(f"only {free / 1e9:.1f} GB are free")
             if hasattr(os, "posix_fallocate"): os.posix_fallocate(self.file.fileno(), 0, needed)     # a disk that others fill up later would kill this process
         except OSError as e:
+            if e.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG): return               # a file system that cannot set space aside
             raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files ({e}); set TMPDIR to a folder on a larger disk (the exact mode needs most)") from None
 
     def part(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
@@ -255,12 +258,13 @@ class TiffPixels:
     "The first picture of a TIFF file as an array that is read where it is sliced. An exception says why it cannot be; an `InputError` when it is sliced, that it is damaged."
     def __init__(self, path: str | Path):
         tifffile, zarr = tiff_packages()
-        self.path, self.file = path, tifffile.TiffFile(path)          # stays open
+        self.path, self.file = path, tifffile.TiffFile(path)          # stays open as long as this object lives
         page = self.file.pages[0]
+        if len(self.file.pages) > 1 and self.file.series[0].shape != page.shape: warnings.warn(f"{path}: only the first of its {len(self.file.pages)} pages is read", stacklevel=2)
         self.shape, self.dtype, self.ndim, self.strips, self.rows, self.band = page.shape, page.dtype, page.ndim, False, range(0), None
         if page.photometric.name not in ("RGB", "MINISBLACK"): raise ValueError(f"its colours are stored as {page.photometric.name}")
         if page.dtype != np.uint8 or page.bitspersample != 8: raise ValueError(f"its samples are {page.dtype}, {page.bitspersample} bits of each")
-        if not (page.ndim == 2 or page.ndim == 3 and page.shape[2] in (3, 4)) or page.planarconfig != 1: raise ValueError(f"its shape is {page.shape}")
+        if 0 in page.shape or not (page.ndim == 2 or page.ndim == 3 and page.shape[2] in (3, 4)) or page.planarconfig != 1: raise ValueError(f"its shape is {page.shape}")
         if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples: raise ValueError("its colours are multiplied by alpha")
         if page.tags.valueof("Orientation", 1) != 1: raise ValueError("it is stored turned or mirrored")
         if page.is_memmappable: self.look = lambda: np.memmap(path, np.uint8, "r", page.dataoffsets[0], page.shape)
@@ -269,12 +273,15 @@ class TiffPixels:
             self.look, self.strips = lambda: array, not page.is_tiled
             array[:1, :1]                                             # a missing decoder shows here
 
+    def __del__(self):
+        if hasattr(self, "file"): self.file.close()
+
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
         rows, cols = window
         try:
             if not self.strips: return np.array(self.look()[rows, cols])
             if not (self.rows.start <= rows.start and rows.stop <= self.rows.stop):
-                self.band = None                                      # before the next one is there
+                self.band, self.rows = None, range(0)                 # before the next one is there
                 self.band, self.rows = self.look()[rows], range(rows.start, rows.stop)
             return self.band[rows.start - self.rows.start:rows.stop - self.rows.start, cols]
         except MemoryError: raise
@@ -293,6 +300,7 @@ def open_pixels(
     if is_tiff(source):
         try: return TiffPixels(source)
         except FileNotFoundError: raise InputError(f"{source}: no such file") from None
+        except MemoryError: raise
         except Exception as e: why = f". It cannot be read piece by piece either: {e}"
     try: return np.asarray(load_image(source))
     except InputError as e: raise InputError(f"{e}{why}") from None

@@ -202,4 +202,3 @@ def test_a_batch_of_two_is_the_mean_of_its_pictures(name):
     terms = [k for k in both if "norm" not in k]
     assert len(terms) > 5
     for k in terms: assert both[k] == pytest.approx((one[k] + two[k]) / 2, rel=1e-6, abs=1e-7), k
-

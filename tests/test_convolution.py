@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from semst import convolution
-from semst.convolution import FewChannels, ManyChannels, Winograd, product_cost
+from semst.convolution import FewChannels, ManyChannels, Winograd, equally_wide
 from semst.generator import ResidualBlock
 
 
@@ -58,24 +58,30 @@ def test_layers_take_nothing_that_they_would_ignore():
 
 
 @pytest.fixture
-def cheap_products(monkeypatch): monkeypatch.setattr(convolution, "product_cost", lambda: 1.0)      # as on some processors, and on others not
+def wide_products(monkeypatch): monkeypatch.setattr(convolution, "equally_wide", lambda: True)      # as on some processors, and on others not
 
 
-def test_the_cost_of_a_product_is_measured_once_and_leaves_no_trace():
-    product_cost.cache_clear()
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    cost = product_cost()
-    assert 0.1 < cost < 20 and product_cost() is cost and product_cost.cache_info().misses == 1
-    assert torch.get_num_threads() == threads and torch.equal(torch.get_rng_state(), state)
+@pytest.mark.parametrize("width, maker, mkl, wide", [("AVX2", "AuthenticAMD", True, True), ("AVX512", "GenuineIntel", True, True), ("AVX512", "AuthenticAMD", True, False),
+                                                     ("DEFAULT", "GenuineIntel", True, False), ("SVE256", "", False, False), ("AVX2", "GenuineIntel", False, False)])
+def test_fewer_products_only_where_they_are_as_wide_as_convolutions(width, maker, mkl, wide, monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(f"vendor_id : {maker}")
+    monkeypatch.setattr(convolution, "Path", lambda name: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: width)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    monkeypatch.setattr(convolution, "equally_wide", equally_wide.__wrapped__)                    # anew, not from this process's memory
+    assert ManyChannels(256, 256).pays(torch.zeros(1, 256, 34, 34)) == wide
 
 
-@pytest.mark.parametrize("cost, pays", [(1.7, True), (1.8, False)])
-def test_fewer_products_only_where_they_are_cheap(cost, pays, monkeypatch):
-    monkeypatch.setattr(convolution, "product_cost", lambda: cost)
-    assert ManyChannels(256, 256).pays(torch.zeros(1, 256, 34, 34)) == pays
+def test_without_proc_the_processor_s_name_tells(monkeypatch, tmp_path):
+    monkeypatch.setattr(convolution, "Path", lambda name: tmp_path / "none")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    for name, wide in (("Intel64 Family 6 Model 85, GenuineIntel", True), ("AMD64 Family 26, AuthenticAMD", False)):
+        monkeypatch.setattr("platform.processor", lambda: name)
+        assert equally_wide.__wrapped__() == wide
 
 
-def test_a_compiler_makes_its_own_choice(cheap_products, monkeypatch):
+def test_a_compiler_makes_its_own_choice(wide_products, monkeypatch):
     layer, x = ManyChannels(256, 256), torch.zeros(1, 256, 34, 34)
     assert layer.pays(x)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -83,7 +89,7 @@ def test_a_compiler_makes_its_own_choice(cheap_products, monkeypatch):
 
 
 @pytest.mark.parametrize("padding", [0, 1])
-def test_the_layer_at_full_width_in_float32(padding, cheap_products, monkeypatch):
+def test_the_layer_at_full_width_in_float32(padding, wide_products, monkeypatch):
     "At the size of the residual blocks: the layer takes the algorithm, and agrees with nn.Conv2d."
     layer = ManyChannels(256, 256, padding)
     nn.init.normal_(layer.bias)
@@ -96,13 +102,13 @@ def test_the_layer_at_full_width_in_float32(padding, cheap_products, monkeypatch
 
 
 @pytest.mark.parametrize("c, h, w, why", [(256, 33, 34, "a side that is no multiple of 4"), (256, 18, 18, "too few pixels"), (64, 66, 66, "too few channels")])
-def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, cheap_products, monkeypatch):
+def test_where_it_does_not_pay_the_library_s_convolution_runs(c, h, w, why, wide_products, monkeypatch):
     monkeypatch.setattr(Winograd, "apply", lambda *a: pytest.fail(f"taken in spite of {why}"))
     layer, x = ManyChannels(c, c), torch.randn(1, c, h, w)
     assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias))
 
 
-def test_mixed_precision_and_shapes_alone_are_left_to_the_library(cheap_products):
+def test_mixed_precision_and_shapes_alone_are_left_to_the_library(wide_products):
     layer, x = ManyChannels(256, 256), torch.randn(1, 256, 34, 34)
     assert layer.pays(x) and not layer.pays(x.to("meta"))
     with torch.no_grad(): assert not layer.pays(x)                                    # translations: tiles and whole must round alike
@@ -110,7 +116,7 @@ def test_mixed_precision_and_shapes_alone_are_left_to_the_library(cheap_products
     with torch.autocast("cpu", dtype=torch.bfloat16): assert layer(x).dtype == FewChannels(256, 3, 7)(x).dtype == torch.bfloat16
 
 
-def test_a_block_at_full_width_learns_the_same_way(cheap_products):
+def test_a_block_at_full_width_learns_the_same_way(wide_products):
     "One step of gradient descent through a residual block, with and without the algorithm, in float64."
     torch.manual_seed(0)
     block, x = ResidualBlock(256).double(), torch.randn(1, 256, 32, 32, dtype=torch.float64)

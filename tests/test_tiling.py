@@ -153,6 +153,9 @@ def test_a_store_is_zero_where_nothing_was_written_and_works_out_nothing_twice()
 
 
 def test_a_full_disk_is_a_clear_error(monkeypatch):
+    def cannot(*_): raise OSError(95, "Operation not supported")
+    monkeypatch.setattr("os.posix_fallocate", cannot, raising=False)                      # some file systems set no space aside
+    assert translate_tiled(one_scale(), PIXELS, tile=64).size == (170, 150)
     def full(*_): raise OSError(28, "No space left on device")
     monkeypatch.setattr("os.posix_fallocate", full, raising=False)                        # others have filled it since we looked
     with pytest.raises(InputError, match="GB needed for temporary files.*No space left.*TMPDIR"): translate_tiled(one_scale(), PIXELS, tile=64)
@@ -205,7 +208,7 @@ def tiff(path, layout):
     pixels = dict(grey=PIXELS[..., 0], white=PIXELS[..., 0], deep=PIXELS[..., 0] * np.uint16(257), alpha=np.dstack([PIXELS, PIXELS[..., :1]]), multiplied=np.dstack([PIXELS // 2, PIXELS[..., :1] | 128]),
                   planar=PIXELS.transpose(2, 0, 1)).get(layout, PIXELS)
     tifffile.imwrite(path, pixels, **dict(photometric="minisblack" if pixels.ndim == 2 else "rgb") | how)
-    if layout == "several": tifffile.imwrite(path, PIXELS[::-1], append=True, photometric="rgb")
+    if layout == "several": tifffile.imwrite(path, PIXELS[::-1, :-1], append=True, photometric="rgb")
 
 
 @pytest.mark.parametrize("layout, pieces", [("tiles", True), ("plain", True), ("strips", True), ("lzw", True), ("grey", True), ("alpha", True), ("several", True),
@@ -228,6 +231,27 @@ def test_strips_are_decoded_once_for_a_row_of_tiles(tmp_path):
     pixels.look = Array
     for rows, cols in tiles((150, 170), 64): assert np.array_equal(pixels[rows, cols], PIXELS[rows, cols])
     assert asked == [(0, 64), (64, 128), (128, 150)] and pixels.band.shape == (22, 170, 3)        # one band at a time
+
+
+def test_pages_that_are_left_out_are_told_and_files_are_closed(tmp_path):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "channels.tif", PIXELS.transpose(2, 0, 1), photometric="minisblack")
+    with pytest.warns(UserWarning, match="channels.tif: only the first of its 3 pages is read"): pixels = open_pixels(tmp_path / "channels.tif")
+    handle = pixels.file.filehandle
+    assert not handle.closed
+    del pixels
+    assert handle.closed
+
+
+def test_a_tiff_without_pixels_is_named(tmp_path):
+    pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tiff(tmp_path / "in.tif", "plain")
+    whole = (tmp_path / "in.tif").read_bytes()
+    entry = np.frombuffer(whole, np.uint8).tobytes().find(bytes([1, 1]) , 8)                # tag 257, ImageLength, little endian
+    assert entry > 0
+    broken = bytearray(whole); broken[entry + 8:entry + 12] = bytes(4)
+    (tmp_path / "in.tif").write_bytes(broken)
+    with pytest.raises(InputError, match="in.tif: .*piece by piece either: its shape is \\(0, 170, 3\\)"): open_pixels(tmp_path / "in.tif")
 
 
 @pytest.mark.parametrize("layout", ["tiles", "plain", "strips"])
