@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'PROFILES', 'METHOD_NAMES', 'HOLD', 'CITYSCAPES', 'Pair', 'Profile', 'seeds_of', 'reported', 'hold_of',
-           'held', 'settings_digest', 'file_digest', 'made_otherwise', 'config_for', 'in_one_stroke', 'write_json',
+           'held', 'config_for', 'settings_digest', 'file_digest', 'made_otherwise', 'in_one_stroke', 'write_json',
            'read_json', 'stack', 'load_pictures', 'eight_bits', 'translate_all', 'fastest', 'realism', 'class_names',
            'sign', 'Domains', 'Sets', 'large_enough', 'Court', 'Bench', 'Runs', 'Trial', 'downstream']
 
@@ -59,7 +59,7 @@ def seeds_of(profile: str, pair: str) -> range:
     p = PROFILES[profile]
     return range(p.seeds_5 if pair == "sim2photo" else p.seeds)
 
-# %% ../nbs/12b_benchmark.ipynb #8b0ad8ce
+# %% ../nbs/12b_benchmark.ipynb #e4322b98
 METHOD_NAMES = (*OBJECTIVES, "semst-two-scales", "semst-single-scale")
 
 def reported(profile: str) -> tuple[str, ...]:
@@ -67,6 +67,7 @@ def reported(profile: str) -> tuple[str, ...]:
     scales = "semst-single-scale" if PROFILES[profile].epochs else "semst-two-scales"       # the paper's settings have two, the small ones one
     return ("gan", *BASELINES, "semst", "semst-without-ts", "semst-without-hard-negatives", "semst-with-scc", scales)
 
+# %% ../nbs/12b_benchmark.ipynb #24ab0d7b
 HOLD = dict(                                     # pair -> method -> what its hold on the source is multiplied by
     parsing2photo=dict(cyclegan=0.3, gcgan=0.3, cut=0.3, fastcut=0.3, src=10.0, scc=3.0, semst=0.1),
     summer2winter=dict(cyclegan=0.1, gcgan=0.1, cut=0.1, fastcut=0.03, src=1.0, scc=0.03, semst=0.03),
@@ -82,18 +83,7 @@ def held(config: TrainConfig, factor: float) -> TrainConfig:
     ties = [f.name for f in fields(Objective) if f.name.startswith("lambda_") and f.name != "lambda_gan"]
     return replace(config, **{tie: factor * getattr(config, tie) for tie in ties})
 
-def settings_digest(config: TrainConfig) -> str:
-    "Twelve hexadecimal digits that differ where two trainings' settings do."
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
-
-def file_digest(file: Path) -> str | None:
-    "A file's SHA-256; None if there is no file."
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
-
-def made_otherwise(run: Path, config: TrainConfig) -> bool:
-    "Whether a run lies there that was made with other settings."
-    return (run / "config.json").exists() and read_run(run)["config"] != json.loads(json.dumps(asdict(config)))
-
+# %% ../nbs/12b_benchmark.ipynb #8b0ad8ce
 def config_for(method: str, profile: Profile, seed: int, hold: float = 1.0) -> TrainConfig:
     "What a method is trained with in the benchmark; `hold`: see `held`."
     if method not in METHOD_NAMES: raise InputError(f"unknown method {method!r}: one of {', '.join(METHOD_NAMES)}")
@@ -107,6 +97,19 @@ def config_for(method: str, profile: Profile, seed: int, hold: float = 1.0) -> T
     every = max(1, profile.steps // profile.checkpoints)
     return replace(held(base, hold), seed=seed, steps=profile.steps, workers=0 if tiny else 2,
                    log_every=max(1, profile.steps // 100), sample_every=profile.steps, checkpoint_every=every, keep=profile.checkpoints)
+
+# %% ../nbs/12b_benchmark.ipynb #ea9effca
+def settings_digest(config: TrainConfig) -> str:
+    "Twelve hexadecimal digits that differ where two trainings' settings do."
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:12]
+
+def file_digest(file: Path) -> str | None:
+    "A file's SHA-256; None if there is no file."
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+def made_otherwise(run: Path, config: TrainConfig) -> bool:
+    "Whether a run lies there that was made with other settings."
+    return (run / "config.json").exists() and read_run(run)["config"] != json.loads(json.dumps(asdict(config)))
 
 # %% ../nbs/12b_benchmark.ipynb #448c7a98
 @contextmanager

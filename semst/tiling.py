@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Combined', 'tents', 'Resized', 'Stored', 'stored',
            'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'tiled_whole', 'is_tiff', 'tiff_packages',
-           'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
+           'is_picture', 'obstacle', 'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
 
 # %% ../nbs/07b_tiling.ipynb #0d10a385
 import errno
@@ -254,6 +254,18 @@ def tiff_packages():
     except ImportError: raise InputError("to read or write TIFF files piece by piece, install the packages for it: pip install tifffile zarr imagecodecs") from None
     return tifffile, zarr
 
+def is_picture(shape: tuple[int, ...]) -> bool: return 0 not in shape and (len(shape) == 2 or len(shape) == 3 and shape[2] in (3, 4))
+
+def obstacle(page) -> str:
+    "Why a page of tifffile's cannot be read piece by piece as it is; empty if it can."
+    if page.photometric.name not in ("RGB", "MINISBLACK"): return f"its colours are stored as {page.photometric.name}"
+    if page.dtype != np.uint8 or page.bitspersample != 8: return f"its samples are {page.dtype}, {page.bitspersample} bits of each"
+    if not is_picture(page.shape) or page.planarconfig != 1: return f"its shape is {page.shape}"
+    if any(extra.name == "ASSOCALPHA" for extra in page.extrasamples): return "its colours are multiplied by alpha"
+    if page.tags.valueof("Orientation", 1) != 1: return "it is stored turned or mirrored"
+    return ""
+
+# %% ../nbs/07b_tiling.ipynb #ab128d88
 class TiffPixels:
     "The first picture of a TIFF file as an array that is read where it is sliced. An exception says why it cannot be; an `InputError` when it is sliced, that it is damaged."
     def __init__(self, path: str | Path):
@@ -261,12 +273,8 @@ class TiffPixels:
         self.path, self.file = path, tifffile.TiffFile(path)          # stays open as long as this object lives
         page = self.file.pages[0]
         if len(self.file.pages) > 1 and self.file.series[0].shape != page.shape: warnings.warn(f"{path}: only the first of its {len(self.file.pages)} pages is read", stacklevel=2)
-        self.shape, self.dtype, self.ndim, self.strips, self.rows, self.band = page.shape, page.dtype, page.ndim, False, range(0), None
-        if page.photometric.name not in ("RGB", "MINISBLACK"): raise ValueError(f"its colours are stored as {page.photometric.name}")
-        if page.dtype != np.uint8 or page.bitspersample != 8: raise ValueError(f"its samples are {page.dtype}, {page.bitspersample} bits of each")
-        if 0 in page.shape or not (page.ndim == 2 or page.ndim == 3 and page.shape[2] in (3, 4)) or page.planarconfig != 1: raise ValueError(f"its shape is {page.shape}")
-        if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples: raise ValueError("its colours are multiplied by alpha")
-        if page.tags.valueof("Orientation", 1) != 1: raise ValueError("it is stored turned or mirrored")
+        if why := obstacle(page): raise ValueError(why)
+        self.shape, self.strips, self.rows, self.band = page.shape, False, range(0), None
         if page.is_memmappable: self.look = lambda: np.memmap(path, np.uint8, "r", page.dataoffsets[0], page.shape)
         else:
             array = zarr.open(page.aszarr(), mode="r")
@@ -287,13 +295,14 @@ class TiffPixels:
         except MemoryError: raise
         except Exception as e: raise InputError(f"{self.path}: cannot be decoded, it is probably damaged ({e})") from None
 
+# %% ../nbs/07b_tiling.ipynb #9bfb7379
 def open_pixels(
     source: Image.Image | np.ndarray | str | Path,     # a .tif or .tiff file is read piece by piece if that is possible
 ):  # (h, w), (h, w, 3) or (h, w, 4), 8 bits, to be sliced like an array
     "The pixels of a picture; an `InputError` if they cannot be had."
     if isinstance(source, Image.Image): return np.asarray(source.convert("RGB"))
     if not isinstance(source, (str, Path)):
-        if source.dtype != np.uint8 or not (source.ndim == 2 or source.ndim == 3 and source.shape[2] in (3, 4)) or 0 in source.shape:
+        if source.dtype != np.uint8 or not is_picture(source.shape):
             raise InputError(f"the array: 8-bit pixels of shape (h, w), (h, w, 3) or (h, w, 4) are needed, not {source.dtype} of {tuple(source.shape)}")
         return source
     why = ""

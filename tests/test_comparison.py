@@ -4,10 +4,11 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from semst.baselines import BASELINES
 from semst.benchmark import CITYSCAPES, Trial
-from semst.comparison import COLUMNS, compared, conclude, data_of, flip_lines, flip_rows, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
+from semst.comparison import COLUMNS, T975, compared, conclude, data_of, flip_lines, flip_rows, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
 from semst.data import InputError
 
 
@@ -20,6 +21,13 @@ def test_comparison_at_equal_distance():
     assert worse_than_none(a, b, dict(sfd_oracle=1.9)) and not worse_than_none(a, b, dict(sfd_oracle=2))         # both at 2
     assert not worse_than_none(curve((0.5, 3)), curve((0.5, 1)), dict(sfd_oracle=2))     # one came nearer than the input
     assert lead(curve((0.5, 3)), curve((0.6, 3), (0.9, 2), (0.4, 1))) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("freedom", range(1, len(T975)))
+def test_the_table_is_student_s_t(freedom):
+    angle = torch.linspace(0, math.atan(T975[freedom] / freedom**0.5), 10_001, dtype=torch.float64)      # t = sqrt(freedom) tan(angle) has the density cos^(freedom - 1)
+    constant = math.gamma((freedom + 1) / 2) / (math.sqrt(math.pi) * math.gamma(freedom / 2))
+    assert 2 * constant * torch.trapezoid(angle.cos() ** (freedom - 1), angle) == pytest.approx(0.95, abs=5e-5)
 
 
 def test_intervals_over_seeds():
