@@ -334,7 +334,7 @@ def translate_tiled(
     tile: int = 512,                                 # side of the tiles, pixels: a multiple of 16, at least 64
     mode: Mode = "exact",                            # "approximate": far less on disk, slightly other colours
 ) -> Image.Image | None:  # RGB, the size of the source
-    "Translate a picture of any size without seams, in memory that depends on `tile` and not on the picture."
+    "Translate a picture of any size without seams, in memory that depends on `tile`; the picture is in it as a whole only where it cannot be read, or is not written, piece by piece."
     if mode not in get_args(Mode): raise InputError(f"unknown mode {mode!r}: {', '.join(get_args(Mode))}")
     if tile < 64 or tile % 16: raise InputError(f"tile {tile} must be a multiple of 16 and at least 64")
     if output and not is_tiff(output): raise InputError(f"{output}: only .tif and .tiff are written tile by tile")

@@ -231,6 +231,13 @@ def test_strips_are_decoded_once_for_a_row_of_tiles(tmp_path):
     pixels.look = Array
     for rows, cols in tiles((150, 170), 64): assert np.array_equal(pixels[rows, cols], PIXELS[rows, cols])
     assert asked == [(0, 64), (64, 128), (128, 150)] and pixels.band.shape == (22, 170, 3)        # one band at a time
+    assert np.array_equal(pixels[132:140, 5:9], PIXELS[132:140, 5:9]) and len(asked) == 3          # a window inside of it
+
+
+def test_planes_as_narrow_as_colours_are_not_taken_for_pixels(tmp_path):
+    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "in.tif", PIXELS[:, :4].transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    assert np.array_equal(open_pixels(tmp_path / "in.tif"), PIXELS[:, :4])
 
 
 def test_pages_that_are_left_out_are_told_and_files_are_closed(tmp_path):
