@@ -14,7 +14,7 @@ from torch import Tensor
 
 from semst import trainer
 from semst.data import rng
-from semst.multiscale import View, resize_to
+from semst.model import View, resize_to
 from semst.patch_sampling import sample_locations
 from semst.trainer import Training
 from semst.ts_loss import TSLoss, ts_loss

@@ -19,7 +19,7 @@ from pathlib import Path
 import nbformat
 import papermill
 
-from semst.manifest import REAL_DATA
+from semst.bench.manifest import REAL_DATA
 
 HERE = Path(__file__).resolve().parent
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import PAIRS, PROFILES, Trial, downstream
+from semst.bench.benchmark import PAIRS, PROFILES, Trial, downstream
 from semst.data import InputError
 from semst.runs import claimed
 from semst.trainer import start_engine

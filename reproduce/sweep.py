@@ -26,9 +26,9 @@ import torch
 from changes import CHANGES, FORMS
 
 from semst.baselines import BASELINES
-from semst.benchmark import METHOD_NAMES, PAIRS, Profile, Trial, config_for, hold_of, load_pictures, made_otherwise, translate_all, write_json
-from semst.comparison import MEANING, lead, mean_interval, read_curves, write_csv
-from semst.multiscale import load_model
+from semst.bench.benchmark import METHOD_NAMES, PAIRS, Profile, Trial, config_for, hold_of, load_pictures, made_otherwise, translate_all, write_json
+from semst.bench.comparison import MEANING, lead, mean_interval, read_curves, write_csv
+from semst.model import load_model
 from semst.runs import on_schedule, train
 from semst.trainer import TrainConfig
 

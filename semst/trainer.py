@@ -28,7 +28,7 @@ from .data import InputError, Resize, rng
 from .discriminator import GANLoss, PatchGAN, discriminator_loss, generator_loss
 from .generator import Downsample
 from .hdce_loss import Weighting, gamma_at, hdce_loss, patch_nce, relation_loss
-from .multiscale import Box, ModelConfig, SemST, View, from_dict, local_box
+from .model import Box, ModelConfig, SemST, View, from_dict, local_box
 from .patch_sampling import sample_locations
 from .ts_loss import scc_released, ts_loss
 
@@ -104,7 +104,7 @@ class TrainConfig(Objective):
     ndf: int = 64                           # channels after the discriminator's first convolution
     d_strides: tuple[int, ...] = (2, 2, 2, 1)   # of the discriminator; 2 2 2 1 sees 70x70 pixels
     d_downsample: Downsample = "stride"     # how the discriminator halves
-    method: str = "semst"                   # whose step trains; the baselines of notebook 08c are cyclegan and gcgan, all others are weights of this one
+    method: str = "semst"                   # whose step trains; the baselines of notebook 11 are cyclegan and gcgan, all others are weights of this one
     mixed_precision: Literal["no", "bf16"] = "no"   # bf16 runs the networks in half the bits, the losses stay in float32
     compile: bool = False                   # torch.compile for the networks and, on a GPU, the whole step as one CUDA graph
     cache: bool = False                     # decode every image once and keep all of them, as bytes, on the training device
@@ -203,7 +203,7 @@ class Players:
         players = dict(generator=["semst", "back"], discriminator=["discriminator", "other_discriminator"])
         how = dict(lr=config.lr, betas=(config.beta1, config.beta2), fused=True, capturable=config.compile and accelerator.device.type == "cuda")
         self.optimizers = {player: torch.optim.Adam(self.groups(names), **how) for player, names in players.items()}
-        self.tape = None                                                # where a recorded step keeps what `per_step` gave it (notebook 08a)
+        self.tape = None                                                # where a recorded step keeps what `per_step` gave it (notebook A04)
 
     def groups(self, names: list[str]) -> list[dict]:
         "A player's weights with their shares of the learning rate: `attention_lr_factor` for the scale attention, 1 for all others."

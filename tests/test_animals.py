@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from semst import animals
+from semst.synthetic import animals
 from semst.data import InputError
-from semst.animals import (ANIMAL, ANIMAL_CLASSES, COATS, GROUND, LAYERS, LOOKS, SKY, Bone, animal_scene, body_field, bone_field, develop, dice,
+from semst.synthetic.animals import (ANIMAL, ANIMAL_CLASSES, COATS, GROUND, LAYERS, LOOKS, SKY, Bone, animal_scene, body_field, bone_field, develop, dice,
                           draw_animal, edge, fractal_noise, hash01, landscape, mix, paint, pixel_grid, ramp, rgb, skeleton, stripes, value_noise)
 
 KINDS = ["horse", "zebra"]
@@ -36,7 +36,7 @@ def test_nothing_but_the_arguments_decides_and_global_dice_are_left_alone(kind):
 
 
 def test_another_process_draws_the_same():
-    code = ("import hashlib; from semst.animals import animal_scene; "
+    code = ("import hashlib; from semst.synthetic.animals import animal_scene; "
             "print(hashlib.sha256(b''.join(animal_scene(k, 3, 48)[0].tobytes() for k in ('horse', 'zebra'))).hexdigest())")
     here = hashlib.sha256(b"".join(animal_scene(k, 3, 48)[0].tobytes() for k in KINDS)).hexdigest()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == here

@@ -13,7 +13,7 @@ from test_trainer import ONE, TWO
 from semst.baselines import BASELINES, METHODS, OBJECTIVES, PRESETS, CycleGAN, GcGAN, cycle_gap, geometry_gap
 from semst.data import InputError, rng
 from semst.hdce_loss import hdce_loss, patch_nce, relation_loss
-from semst.multiscale import SemST, View
+from semst.model import SemST, View
 from semst.patch_sampling import sample_locations
 from semst.runs import last_checkpoint, train
 from semst.trainer import content_losses, start_engine, train_step

@@ -12,16 +12,16 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from semst import benchmark
+from semst.bench import benchmark
 from semst.baselines import OBJECTIVES
-from semst.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of, settings_digest
-from semst.comparison import conclude, data_of, leads_of, table
+from semst.bench.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of, settings_digest
+from semst.bench.comparison import conclude, data_of, leads_of, table
 from semst.data import InputError, load_image
-from semst.figures import side_by_side
-from semst.manifest import device_name
-from semst.metrics import VOID, load_labelled
-from semst.multiscale import load_model, translate_whole
-from semst.scenes import CLASSES, scene
+from semst.bench.figures import side_by_side
+from semst.bench.manifest import device_name
+from semst.eval.metrics import VOID, load_labelled
+from semst.model import load_model, translate_whole
+from semst.synthetic.scenes import CLASSES, scene
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from semst.cli import main, one_line
-from semst.scenes import write_scenes
+from semst.synthetic.scenes import write_scenes
 from semst.runs import NonFiniteLoss
 
 TINY = ["--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4", "--patches", "32", "--steps", "4", "--workers", "0",
@@ -154,7 +154,7 @@ def test_an_error_of_ours_is_not_hidden(horses, monkeypatch):
 
 
 def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, tmp_path, capsys, monkeypatch):
-    from semst.multiscale import SemST
+    from semst.model import SemST
     paint, calls = SemST.translate, []
     def translate(self, image):
         calls.append(image)
@@ -262,7 +262,7 @@ def test_help_reads_well(words, capsys):
 def test_every_option_explains_itself():
     from dataclasses import fields
     from tyro._docstrings import get_field_docstring
-    from semst.multiscale import ModelConfig
+    from semst.model import ModelConfig
     from semst.trainer import TrainConfig
     for cls in (TrainConfig, ModelConfig):
         for f in fields(cls):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from semst.baselines import BASELINES
-from semst.benchmark import CITYSCAPES, Trial
-from semst.comparison import COLUMNS, T975, compared, conclude, data_of, flip_lines, flip_rows, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
+from semst.bench.benchmark import CITYSCAPES, Trial
+from semst.bench.comparison import COLUMNS, T975, compared, conclude, data_of, flip_lines, flip_rows, lead, lead_table, leads_of, mean_interval, repetitions, score_rows, table, worse_than_none, write_csv
 from semst.data import InputError
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from semst.data import (InputError, UnpairedCrops, grey_to_8_bits, list_images, load_image, open_image, random_crop, resize_image, rng,
                         shuffled, to_image, to_tensor)
-from semst.multiscale import ModelConfig
+from semst.model import ModelConfig
 from semst.trainer import TrainConfig, new_critic
 
 LEVELS = np.arange(256, dtype=np.uint8)

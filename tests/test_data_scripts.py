@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, SHARED
-from semst import scenes
-from semst.benchmark import Trial
+from semst.synthetic import scenes
+from semst.bench.benchmark import Trial
 from semst.data import InputError, UnpairedCrops, list_images
 
 sys.path.insert(0, str(ROOT / "data_scripts"))

@@ -4,9 +4,9 @@ import math
 import pytest
 import torch
 
-from semst.comparison import Interval
-from semst.figures import broken_boxes, draw_leads
-from semst.metrics import VOID
+from semst.bench.comparison import Interval
+from semst.bench.figures import broken_boxes, draw_leads
+from semst.eval.metrics import VOID
 
 
 def test_worst_window_first_and_no_overlap():

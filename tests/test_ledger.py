@@ -1,7 +1,6 @@
 "The ledger: every statement of the paper that we build names a symbol and a test that exist."
 import csv
-import importlib
-from functools import reduce
+import pkgutil
 
 import pytest
 from conftest import ROOT
@@ -11,8 +10,8 @@ ROWS = list(csv.DictReader((ROOT / "nbs/ledger.csv").open(encoding="utf-8")))
 
 @pytest.mark.parametrize("row", ROWS, ids=[r["id"] for r in ROWS])
 def test_row(row):
-    module, _, rest = row["symbol"].removeprefix("semst.").partition(".")
-    reduce(getattr, rest.split("."), importlib.import_module(f"semst.{module}"))
+    found = pkgutil.resolve_name(row["symbol"])
+    assert found is not None
     file, _, test = row["test"].partition("::")
     assert f"def {test}(" in (ROOT / file).read_text()
     assert row["status"] in ("as stated", "reconstructed", "our choice") and row["statement"] and row["source"]

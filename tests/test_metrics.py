@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semst.data import InputError
-from semst.metrics import (VOID, Segmenter, binomial_p, bootstrap, distances, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
+from semst.eval.metrics import (VOID, Segmenter, binomial_p, bootstrap, distances, evaluate, fid_kid, flip_table, frechet_distance, kernel_distance,
                            load_labelled, load_segmenter, mmd_unbiased, pooled_features, save_segmenter, segment,
                            semantic_scores, spread, train_segmenter, wilson_interval)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semst.data import InputError, rng
-from semst.multiscale import (
+from semst.model import (
     Box, ModelConfig, SemST, from_dict, fuse, local_box, mirror_index, resize_to, save_model, translate_whole)
 
 TWO = ModelConfig(crop=64, local_crop=32, ngf=4, blocks=5, embed_dim=16)

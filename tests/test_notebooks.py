@@ -22,15 +22,16 @@ def copy(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     for name in ("nbs", "reproduce"): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
     for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT / name, root)
-    (root / "semst").mkdir()
-    shutil.copy(ROOT / "semst/__init__.py", root / "semst")
+    for init in (ROOT / "semst").rglob("__init__.py"):
+        (root / init.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(init, root / init.relative_to(ROOT))
     subprocess.run([BIN / "nbdev_export"], cwd=root, check=True, capture_output=True)
     for folder in ("nbs", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
     return root
 
 
 def test_package_is_what_the_notebooks_export(copy):
-    ours, fresh = ({p.name: p.read_text() for p in (root / "semst").glob("*.py")} for root in (ROOT, copy))
+    ours, fresh = ({str(p.relative_to(root / "semst")): p.read_text() for p in (root / "semst").rglob("*.py")} for root in (ROOT, copy))
     assert sorted(ours) == sorted(fresh), "a module without a notebook, or a notebook without its module: run nbdev_export"
     for name in ours: assert ours[name] == fresh[name], f"semst/{name} differs from its notebook: run nbdev_export"
 
@@ -48,20 +49,45 @@ def test_notebook_was_executed_without_errors(notebook):
     assert notebook.stat().st_size < 500_000
 
 
+def reading_order(notebook):
+    "The ground first, then the method (0x), the other appendices (Axx), the evidence (1x), and the roof."
+    name = notebook.name
+    ground, roof = ("A01_data.ipynb", "A09_convolution.ipynb"), ("A07_command_line.ipynb",)
+    if name in ground: return 0, name
+    if name in roof: return 4, name
+    return {"0": 1, "A": 2, "1": 3}.get(name[0], 5), name
+
+
+def modules_of(path):
+    "The modules of the package that one module imports, with where it stands."
+    package = ["semst", *path.relative_to(ROOT / "semst").parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[:len(package) - node.level + 1]
+            if node.module: yield ".".join([*base, node.module]), [a.name for a in node.names]
+            else: yield ".".join(base), [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("semst"):
+            yield node.module, [a.name for a in node.names]
+
+
 def test_modules_import_only_earlier_ones():
-    order = [re.search(r"default_exp (\w+)", nb.read_text()) for nb in NOTEBOOKS]
-    order = [m.group(1) for m in order if m]
-    assert set(order) == {p.stem for p in (ROOT / "semst").glob("*.py")} - {"__init__", "_modidx"}
-    for i, name in enumerate(order):
-        for node in ast.walk(ast.parse((ROOT / f"semst/{name}.py").read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("semst.")):
-                if node.module is None: assert [a.name for a in node.names] == ["__version__"], f"{name} imports from the package's root"
-                else: assert node.module.removeprefix("semst.") in order[:i], f"{name} imports {node.module}, which comes later"
+    order = []
+    for notebook in sorted(NOTEBOOKS, key=reading_order):
+        text = notebook.read_text()
+        order += [f"semst.{name}" for name in re.findall(r"#\| (?:default_exp|exporti?) ([\w.]+)", text)]
+    order = list(dict.fromkeys(order))
+    modules = {p: ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in (ROOT / "semst").rglob("*.py")}
+    modules = {p: name for p, name in modules.items() if p.stem not in ("__init__", "__main__", "_modidx")}
+    assert set(order) == set(modules.values())
+    for path, name in modules.items():
+        for module, names in modules_of(path):
+            if module == "semst": assert names == ["__version__"], f"{name} imports from the package's root"
+            else: assert module in order[:order.index(name)], f"{name} imports {module}, which comes later"
 
 
 def test_package_imports_no_development_dependency():
     allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity tifffile zarr semst".split()) | set(sys.stdlib_module_names)
-    for path in (ROOT / "semst").glob("*.py"):
+    for path in (ROOT / "semst").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             for name in names: assert name.split(".")[0] in allowed, f"{path.name} imports {name}"

@@ -14,9 +14,9 @@ import torch
 from conftest import ROOT
 
 from semst.baselines import BASELINES
-from semst.benchmark import HOLD, METHOD_NAMES, PAIRS
+from semst.bench.benchmark import HOLD, METHOD_NAMES, PAIRS
 from semst.data import rng
-from semst.scenes import scene
+from semst.synthetic.scenes import scene
 
 sys.path.insert(0, str(ROOT / "reproduce"))
 import run as runner  # noqa: E402

@@ -22,9 +22,9 @@ from test_trainer import ONE, TWO
 import semst.baselines
 import semst.runs
 from semst.data import InputError, UnpairedCrops
-from semst.multiscale import SemST, checkpoints, find_weights
+from semst.model import SemST, checkpoints, find_weights
 from semst.runs import NonFiniteLoss, alarms, claimed, fingerprint, last_checkpoint, on_schedule, patient, read_log, same_images, train
-from semst.scenes import write_scenes
+from semst.synthetic.scenes import write_scenes
 from semst.trainer import TrainConfig, Training, start_engine
 
 

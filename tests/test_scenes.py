@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from semst.animals import ANIMAL_CLASSES, animal_scene, dice
+from semst.synthetic.animals import ANIMAL_CLASSES, animal_scene, dice
 from semst.data import InputError, list_images
-from semst.scenes import (CAR, CLASSES, EYE, FAMILY, FOCAL, GROUND, LANDSCAPE_CLASSES, LANDSCAPES, LAYOUT, PALETTE, PAVEMENT, POLE, ROAD, SKY,
+from semst.synthetic.scenes import (CAR, CLASSES, EYE, FAMILY, FOCAL, GROUND, LANDSCAPE_CLASSES, LANDSCAPES, LAYOUT, PALETTE, PAVEMENT, POLE, ROAD, SKY,
                           STREETS, TEXTURE, TREE, Stage, bars, car, classes_of, crowd, draw, landscape, palette, person, pole, scene, street,
                           tree, write_scenes)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from semst import runs, speed
 from semst.data import InputError, UnpairedCrops, rng
 from semst.runs import RunLog, read_log, train
-from semst.scenes import write_scenes
+from semst.synthetic.scenes import write_scenes
 from semst.speed import CachedCrops, Recorded, Tape, compiled, recorded
 from semst.trainer import Training, start_engine, train_step
 from test_trainer import ONE, TWO, training

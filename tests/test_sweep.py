@@ -9,9 +9,9 @@ from conftest import ROOT
 from torch.testing import assert_close
 
 from semst.baselines import BASELINES
-from semst.benchmark import HOLD, PAIRS, PROFILES
-from semst.comparison import lead, mean_interval, read_curves
-from semst.multiscale import View
+from semst.bench.benchmark import HOLD, PAIRS, PROFILES
+from semst.bench.comparison import lead, mean_interval, read_curves
+from semst.model import View
 from semst.trainer import Training, start_engine
 from semst.ts_loss import relative_smi
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from semst.data import InputError, load_image, to_image, to_tensor
 from semst.generator import Generator, InstanceNorm
-from semst.multiscale import ModelConfig, SemST, resize_to, translate_whole
+from semst.model import ModelConfig, SemST, resize_to, translate_whole
 from semst.tiling import (
     Combined, KnownNorm, Mapped, Picture, Stored, TiffPixels, approximate, exact, open_pixels, reach, seam, stored, tents, tiled_whole, tiles, translate_tiled)
 

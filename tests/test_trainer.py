@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from semst.data import InputError, rng
-from semst.multiscale import ModelConfig
+from semst.model import ModelConfig
 from semst.trainer import PRESETS, StepBatches, TrainConfig, Training, content_losses, lr_at, luminance_correlation, start_engine, train_step, ts_weight_at
 
 ONE = TrainConfig(model=ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16), ndf=4, d_strides=(2, 1), patches=32, centres=16,

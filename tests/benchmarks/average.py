@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import PROFILES, Trial, reported
+from semst.bench.benchmark import PROFILES, Trial, reported
 from semst.runs import last_checkpoint
 
 

@@ -1,5 +1,5 @@
 """What the paper's figures cost on GPUs: floating-point operations of one training step, counted, times the steps, over a rate that you give.
-The convolutions are counted as they are defined, not by the algorithm with fewer products that a CPU may take (notebook 00d).
+The convolutions are counted as they are defined, not by the algorithm with fewer products that a CPU may take (notebook A09).
 
     python tests/benchmarks/cost.py --tflops 100        # what your card sustains in step.py (GFLOP / seconds), in TFLOP/s
 
@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from semst.baselines import BASELINES
-from semst.benchmark import PROFILES, config_for, reported
+from semst.bench.benchmark import PROFILES, config_for, reported
 from semst.convolution import ManyChannels
 from semst.data import rng
 from semst.trainer import METHODS, start_engine

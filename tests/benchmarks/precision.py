@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from semst.benchmark import PROFILES, Trial
-from semst.comparison import T975, mean_interval
+from semst.bench.benchmark import PROFILES, Trial
+from semst.bench.comparison import T975, mean_interval
 
 
 class InPrecision(Trial):

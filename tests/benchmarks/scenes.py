@@ -5,7 +5,7 @@ Processor time, so that other programs on the machine disturb little; animals ar
 import sys
 import time
 
-from semst.scenes import FAMILY, STREETS, scene
+from semst.synthetic.scenes import FAMILY, STREETS, scene
 
 repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 50
 for look, family in FAMILY.items():

@@ -26,12 +26,12 @@ from torch import nn
 from semst.baselines import OBJECTIVES
 from semst.data import rng
 from semst.hdce_loss import gamma_at
-from semst.multiscale import local_box
+from semst.model import local_box
 from semst.patch_sampling import sample_locations
 from semst.speed import compiled, recorded
 from semst.trainer import PRESETS, TrainConfig, Training, lr_at, start_engine, train_step, ts_weight_at
 
-NAMES = {"cut": "cut", "src": "src", "single-scale": "semst", "two-branch": "semst"}       # benchmark's name: objective of notebook 08c
+NAMES = {"cut": "cut", "src": "src", "single-scale": "semst", "two-branch": "semst"}       # benchmark's name: objective of notebook 11
 
 
 # The reference: networks and losses of their own, so that a mistake in ours cannot hide. Weights have the names of ours.

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from semst.benchmark import Trial
+from semst.bench.benchmark import Trial
 from semst.discriminator import generator_loss
 from semst.hdce_loss import gamma_at
 from semst.runs import read_run

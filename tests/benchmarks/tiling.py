@@ -55,7 +55,7 @@ def row(args, mode, size, tile):
     import torch
 
     from semst.data import load_image, to_image, to_tensor
-    from semst.multiscale import ModelConfig, SemST, translate_whole
+    from semst.model import ModelConfig, SemST, translate_whole
     from semst.tiling import translate_tiled
 
     torch.manual_seed(0)

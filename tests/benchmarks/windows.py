@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from semst.benchmark import Trial, eight_bits
-from semst.comparison import mean_interval, write_csv
-from semst.multiscale import SemST, fuse, load_model, resize_to
+from semst.bench.benchmark import Trial, eight_bits
+from semst.bench.comparison import mean_interval, write_csv
+from semst.model import SemST, fuse, load_model, resize_to
 from semst.runs import read_run
 
 SCORES = ("pixel_accuracy", "class_accuracy", "miou", "sfd_oracle", "sfd_target")
