@@ -2,7 +2,6 @@
 import hashlib
 import json
 import re
-import runpy
 import shutil
 import sys
 from dataclasses import replace
@@ -301,30 +300,3 @@ def test_a_method_paints_at_its_crop_s_size_and_is_judged_at_the_profile_s(real,
     monkeypatch.setattr(benchmark, "translate_whole", lambda model, x: seen.append(tuple(x.shape)) or type("Whole", (), dict(fused=x)))
     y = real.translate(run, "testA")
     assert seen == [(4, 3, 32, 32)] and y.shape == (4, 3, 64, 64) and torch.equal(((y + 1) * 127.5).round() / 127.5 - 1, y)
-
-
-def test_scripts_over_finished_runs(tmp_path, monkeypatch, capsys):
-    trial = Trial(tmp_path / "smoke", "smoke", "sim2photo", 0)
-    for method in ("gan", "semst", "semst-without-ts"):
-        trial.train(method)
-        (trial.folder / method / "trained").touch()                        # as the workflow does
-    said = {}
-    for script in ("average", "terms"):
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", str(tmp_path / "smoke")])
-        runpy.run_path(str(ROOT / f"tests/benchmarks/{script}.py"), run_name="__main__")
-        said[script] = capsys.readouterr().out
-    rows = [line.split(" | ") for line in said["terms"].splitlines()[2:]]
-    assert [r[0] for r in rows] == ["| semst"] * 2 + ["| semst-without-ts"] * 2 + ["| gan"] * 2 and len({tuple(r[2:]) for r in rows}) == 6     # two checkpoints each, no two alike
-    assert said["average"].count("| sim2photo | ") == 3 and "mean over 3 trainings" in said["average"]
-
-
-def test_the_local_branch_in_windows_and_at_once(tmp_path, monkeypatch, capsys):
-    trial, script = Trial(tmp_path, "smoke", "sim2photo", 3), str(ROOT / "tests/benchmarks/windows.py")
-    model, x = load_model(trial.train("semst-two-scales")), trial.pictures("testA")
-    monkeypatch.setattr(sys, "argv", [script, str(tmp_path), "--profile", "smoke", "--seeds", "3", "--table", str(tmp_path / "windows.csv")])
-    module = runpy.run_path(script, run_name="__main__")
-    assert capsys.readouterr().out.count("at once - in windows: ") == 5
-    windows, at_once = (row.split(",") for row in (tmp_path / "windows.csv").read_text().splitlines()[1:])
-    assert (windows[2:7], at_once[6]) == (["embedded", "4", "10.0", "3", "in windows"], "at once") and windows[8:] != at_once[8:]
-    assert torch.allclose(module["both_ways"](model, x)[0]["at once"], translate_whole(model, x).fused, atol=1e-6)     # as the package translates
-    assert torch.allclose(module["in_windows"](lambda v: v, x, 16), x, atol=1e-6)
