@@ -52,8 +52,9 @@ def test_notebook_was_executed_without_errors(notebook):
 def reading_order(notebook):
     "The ground first, then the method (0x), the other appendices (Axx), the evidence (1x), and the roof."
     name = notebook.name
-    ground, roof = ("A01_data.ipynb", "A09_convolution.ipynb"), ("A07_command_line.ipynb",)
-    if name in ground: return 0, name
+    ground = ("A11_files.ipynb", "A12_images.ipynb", "A01_data.ipynb", "A09_convolution.ipynb")
+    roof = ("A07_command_line.ipynb",)
+    if name in ground: return 0, str(ground.index(name))
     if name in roof: return 4, name
     return {"0": 1, "A": 2, "1": 3}.get(name[0], 5), name
 
