@@ -1,10 +1,28 @@
 "SemST: unpaired image-to-image translation that keeps what a picture means."
 __version__ = "0.1.0"
 
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-def __getattr__(name):
+if TYPE_CHECKING:
+    from .baselines import PRESETS
+    from .model import SemST
+    from .runs import train
+    from .trainer import TrainConfig
+
+__all__ = ["PRESETS", "SemST", "TrainConfig", "train"]
+
+_MODULES = {"PRESETS": "baselines", "SemST": "model", "TrainConfig": "trainer", "train": "runs"}
+
+
+def __getattr__(name: str):
     "`from semst import SemST`, without paying for torch when only a submodule is wanted."
-    if name == "SemST":
-        from semst.multiscale import SemST
-        return SemST
-    raise AttributeError(f"module 'semst' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'semst' has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -29,8 +29,8 @@ class InputError(ValueError):
 
     __module__ = "semst.data"     # the public name; messages of loader processes carry it
 
-# %% ../nbs/A11_files.ipynb #6adad4f0
-def flush(path: Path):
+# %% ../nbs/A11_files.ipynb #69533ef3
+def flush(path: Path) -> None:
     "Wait until a file's bytes, or a folder's names, are on the disk."
     if path.is_dir() and os.name == "nt":
         return                              # Windows cannot open a folder
@@ -110,14 +110,14 @@ def atomic_folder(
             shutil.rmtree(draft, ignore_errors=True)
         flush(path.parent)
 
-# %% ../nbs/A11_files.ipynb #f62268d6
-def remove_folder(path: str | Path):
+# %% ../nbs/A11_files.ipynb #f0b5fd82
+def remove_folder(path: str | Path) -> None:
     "Remove a folder. It loses its name first, so a stop in the middle leaves no half of it."
     draft = draft_of(Path(path))
     os.rename(path, draft)
     shutil.rmtree(draft)
 
-def remove_drafts(folder: str | Path):
+def remove_drafts(folder: str | Path) -> None:
     "Remove what killed programs left in a folder. Only for a folder that nobody else writes to."
     for draft in Path(folder).glob(f"{DRAFT}*"):
         if draft.is_dir() and not draft.is_symlink():
@@ -125,13 +125,13 @@ def remove_drafts(folder: str | Path):
         else:
             draft.unlink()
 
-# %% ../nbs/A11_files.ipynb #bd2cb486
-def write_text(path: str | Path, text: str):
+# %% ../nbs/A11_files.ipynb #4bf67b48
+def write_text(path: str | Path, text: str) -> None:
     "Write a text file, UTF-8, whole or not at all."
     with atomic(path) as draft:
         draft.write_bytes(text.encode("utf-8", "surrogateescape"))     # names of any bytes
 
-def write_json(path: str | Path, value: Any):
+def write_json(path: str | Path, value: Any) -> None:
     "Write a value as JSON, whole or not at all."
     write_text(path, json.dumps(value, indent=2) + "\n")
 
@@ -180,8 +180,8 @@ def read_json(
         raise InputError(f"{path}: is damaged, it holds no {kind.__name__}")
     return value
 
-# %% ../nbs/A11_files.ipynb #ce790f45
-def check_finite_weights(state: Mapping[str, "Tensor"], path: str | Path):
+# %% ../nbs/A11_files.ipynb #cbae3702
+def check_finite_weights(state: Mapping[str, "Tensor"], path: str | Path) -> None:
     "An `InputError` that names the first weight with a NaN or an infinity in it."
     for name, value in state.items():
         if not value.is_floating_point() or not value.numel():
@@ -197,7 +197,7 @@ def save_weights(
     network: "nn.Module | Mapping[str, Tensor]",      # a network, or names and tensors
     path: str | Path,
     **notes: str,                                     # kept in the file's header
-):
+) -> None:
     "Write weights as safetensors, whole or not at all. `InputError` if they are not finite."
     from safetensors import SafetensorError
     from safetensors.torch import save_file           # torch takes two seconds to import

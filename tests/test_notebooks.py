@@ -22,9 +22,9 @@ def copy(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     for name in ("nbs", "reproduce"): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
     for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT / name, root)
-    for init in (ROOT / "semst").rglob("__init__.py"):
-        (root / init.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(init, root / init.relative_to(ROOT))
+    for written in (ROOT / "semst").rglob("__*__.py"):          # __init__ and __main__: by hand
+        (root / written.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(written, root / written.relative_to(ROOT))
     subprocess.run([BIN / "nbdev_export"], cwd=root, check=True, capture_output=True)
     for folder in ("nbs", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
     return root
