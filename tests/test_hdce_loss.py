@@ -12,7 +12,8 @@ WEIGHTINGS = ["logit", "density"]
 GAMMAS = [None, 50.0, 1.0, 0.1]
 
 
-def embeddings(*shape, dtype=torch.float64): return l2_normalize(torch.randn(shape, dtype=dtype))
+def embeddings(*shape, dtype=torch.float64):
+    return l2_normalize(torch.randn(shape, dtype=dtype))
 
 
 def reference(q, k, gamma, weighting, tau=0.07):
@@ -117,8 +118,10 @@ def test_two_patches_are_enough_and_one_is_not():
     q, k = embeddings(1, 2, 6), embeddings(1, 2, 6)
     sim = q[0] @ k[0].T / 0.07
     by_hand = (sim[0, 1] - sim[0, 0] + sim[1, 0] - sim[1, 1]) / 2
-    for weighting in WEIGHTINGS: assert_close(hdce_loss(q, k, 0.1, weighting=weighting), by_hand)   # the only negative has weight 1
-    with pytest.raises(ValueError, match="at least two patches"): hdce_loss(q[:, :1], k[:, :1])
+    for weighting in WEIGHTINGS:
+        assert_close(hdce_loss(q, k, 0.1, weighting=weighting), by_hand)   # the only negative has weight 1
+    with pytest.raises(ValueError, match="at least two patches"):
+        hdce_loss(q[:, :1], k[:, :1])
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -147,7 +150,8 @@ def test_extreme_gamma_leaves_the_nearest():
 
 def test_identical_patches():
     k = torch.ones(1, 6, 1) / 1.0
-    for weighting in WEIGHTINGS: assert_close(hdce_loss(k, k, 1.0, weighting=weighting), torch.tensor(math.log(5)), atol=1e-5, rtol=0)
+    for weighting in WEIGHTINGS:
+        assert_close(hdce_loss(k, k, 1.0, weighting=weighting), torch.tensor(math.log(5)), atol=1e-5, rtol=0)
     assert_close(patch_nce(k, k), torch.tensor(math.log(6)))
 
 
@@ -155,7 +159,8 @@ def test_identical_patches():
 def test_dtypes(dtype):
     q, k = (e.to(dtype) for e in (embeddings(1, 24, 8), embeddings(1, 24, 8)))
     out = torch.promote_types(dtype, torch.float32)
-    for loss in (hdce_loss(q, k, 1.0), hdce_loss(q, k, 1.0, weighting="density"), patch_nce(q, k), semantic_weights(k, 1.0)): assert loss.dtype == out
+    for loss in (hdce_loss(q, k, 1.0), hdce_loss(q, k, 1.0, weighting="density"), patch_nce(q, k), semantic_weights(k, 1.0)):
+        assert loss.dtype == out
     wide_q, wide_k = q.double(), k.double()
     assert_close(hdce_loss(q, k, 1.0).double(), hdce_loss(wide_q, wide_k, 1.0), atol=1e-4, rtol=0)
 
@@ -164,8 +169,10 @@ def test_autocast_does_not_round_similarities():
     q, k = embeddings(1, 64, 32, dtype=torch.float32), embeddings(1, 64, 32, dtype=torch.float32)
     losses = [lambda: hdce_loss(q, k, 0.1), lambda: hdce_loss(q, k, 0.1, weighting="density"), lambda: patch_nce(q, k), lambda: relation_loss(q, k)]
     outside = [loss() for loss in losses]
-    with torch.autocast("cpu", dtype=torch.bfloat16): inside = [loss() for loss in losses]
-    for a, b in zip(outside, inside): assert_close(a, b, atol=1e-5, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = [loss() for loss in losses]
+    for a, b in zip(outside, inside):
+        assert_close(a, b, atol=1e-5, rtol=0)
 
 
 def test_temperature():
@@ -177,11 +184,15 @@ def test_temperature():
 
 def test_errors():
     q, k = embeddings(1, 6, 4), embeddings(1, 6, 4)
-    with pytest.raises(ValueError, match="same shape"): hdce_loss(q, k[:, :5])
-    with pytest.raises(ValueError, match="same shape"): hdce_loss(q.expand(2, 6, 4), k)
-    with pytest.raises(ValueError, match="logit or density"): hdce_loss(q, k, 1.0, weighting="Density")
+    with pytest.raises(ValueError, match="same shape"):
+        hdce_loss(q, k[:, :5])
+    with pytest.raises(ValueError, match="same shape"):
+        hdce_loss(q.expand(2, 6, 4), k)
+    with pytest.raises(ValueError, match="logit or density"):
+        hdce_loss(q, k, 1.0, weighting="Density")
     for gamma in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="above 0"): hdce_loss(q, k, gamma)
+        with pytest.raises(ValueError, match="above 0"):
+            hdce_loss(q, k, gamma)
 
 
 # gamma(epoch) = 50 + (10 - 50) * epoch / 400, epochs from 1; with the step: 1 after epoch 200 (SRC's two settings)
@@ -205,7 +216,8 @@ def test_gamma_at_options():
     assert gamma_at(0.25, start=8.0, end=4.0) == 7
     assert gamma_at(0.5, late=1.0) == 30 and gamma_at(0.5001, late=0.2) == 0.2
     for progress in (-0.01, 1.01, math.nan):
-        with pytest.raises(ValueError, match="between 0 and 1"): gamma_at(progress)
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            gamma_at(progress)
 
 
 def test_relation_loss():

@@ -11,7 +11,8 @@ from semst.scale_attention import ASPP, ScaleAttention
 
 def loud(network, std=1.0):
     "Weights and biases large enough for every path to show in the output."
-    for p in network.parameters(): nn.init.normal_(p, std=std)
+    for p in network.parameters():
+        nn.init.normal_(p, std=std)
     return network
 
 
@@ -76,7 +77,8 @@ def test_fusing_convolution_has_the_stride(stride, cells):
 @pytest.mark.parametrize("h, w", [(2, 2), (8, 8), (9, 17), (33, 16)])
 def test_map_has_one_channel_the_wanted_size_and_stays_in_0_1(b, h, w):
     attention = loud(ScaleAttention(8), std=2)
-    with torch.no_grad(): scale_map = attention(torch.randn(b, 8, h, w), (8 * h, 8 * w + 1))
+    with torch.no_grad():
+        scale_map = attention(torch.randn(b, 8, h, w), (8 * h, 8 * w + 1))
     assert scale_map.shape == (b, 1, 8 * h, 8 * w + 1) and scale_map.dtype == torch.float32
     assert 0 <= scale_map.min() and scale_map.max() <= 1
 
@@ -90,7 +92,8 @@ def test_map_is_fuse_relu_predict_sigmoid_then_bilinear():
 
 
 def test_deeplab_options_together():
-    with torch.no_grad(): scale_map = loud(ScaleAttention(8, 3, 1))(torch.randn(1, 8, 33, 36), (50, 70))
+    with torch.no_grad():
+        scale_map = loud(ScaleAttention(8, 3, 1))(torch.randn(1, 8, 33, 36), (50, 70))
     assert scale_map.shape == (1, 1, 50, 70) and 0 <= scale_map.min() and scale_map.max() <= 1
 
 
@@ -98,7 +101,8 @@ def test_rounding_never_lifts_a_sure_map_above_one():
     attention = ScaleAttention(4)
     nn.init.constant_(attention.predict.bias, 100)
     for size in range(40, 90):
-        with torch.no_grad(): scale_map = attention(torch.randn(1, 4, 32, 32), (size, size + 1))
+        with torch.no_grad():
+            scale_map = attention(torch.randn(1, 4, 32, 32), (size, size + 1))
         assert scale_map.max() <= 1 and scale_map.min() > 1 - 1e-5
 
 
@@ -131,7 +135,8 @@ def test_training_and_evaluation_are_the_same():
 def test_gradients_reach_every_weight_and_the_features():
     attention, feats = loud(ScaleAttention(4), std=0.2), torch.randn(1, 4, 64, 64, requires_grad=True)
     attention(feats, (64, 64)).square().mean().backward()
-    for name, p in attention.named_parameters(): assert p.grad.abs().sum() > 0, name
+    for name, p in attention.named_parameters():
+        assert p.grad.abs().sum() > 0, name
     assert feats.grad.abs().sum() > 0
 
 
@@ -149,8 +154,10 @@ def test_blind_view_on_a_small_map_is_its_bias():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="at least 2x2 pixels, got \\(1, 5\\)"): ASPP(3, 2)(torch.rand(1, 3, 1, 5))
-    with pytest.raises(RuntimeError): ScaleAttention(4)(torch.rand(1, 3, 8, 8), (32, 32))
+    with pytest.raises(ValueError, match="at least 2x2 pixels, got \\(1, 5\\)"):
+        ASPP(3, 2)(torch.rand(1, 3, 1, 5))
+    with pytest.raises(RuntimeError):
+        ScaleAttention(4)(torch.rand(1, 3, 8, 8), (32, 32))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
