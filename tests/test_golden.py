@@ -67,8 +67,9 @@ def test_patch_embeddings(golden, tmp_path):
 
 @pytest.mark.parametrize("case, b", [("b1", 1), ("b2", 2), ("b2all", 1)])
 def test_patch_nce(golden, case, b):
+    "b2all: the whole batch counts as one image."
     z = golden("cut_patchnce")
-    q, k = (rearrange(z[f"{case}_feat_{s}"], "(b n) d -> b n d", b=b) for s in "qk")   # b2all: the whole batch as one image
+    q, k = (rearrange(z[f"{case}_feat_{s}"], "(b n) d -> b n d", b=b) for s in "qk")
     q.requires_grad_()
     loss = patch_nce(q, k)
     close(loss, z[f"{case}_loss"].mean(), 1e-5)
@@ -77,22 +78,25 @@ def test_patch_nce(golden, case, b):
 
 
 @pytest.mark.parametrize("file, tag, gamma", [
-    ("src_srcloss", "gamma1", 1), ("src_srcloss", "gamma50", 50), ("src_srcloss", "gamma0p1", 0.1), ("src_srcloss", "h2z_epoch1", 49.9),
-    ("src_srcloss", "h2z_epoch100", 40), ("src_srcloss_city", "city_epoch200", 30), ("src_srcloss_city", "city_epoch201", 1)])
+    ("src_srcloss", "gamma1", 1), ("src_srcloss", "gamma50", 50), ("src_srcloss", "gamma0p1", 0.1),
+    ("src_srcloss", "h2z_epoch1", 49.9), ("src_srcloss", "h2z_epoch100", 40),
+    ("src_srcloss_city", "city_epoch200", 30), ("src_srcloss_city", "city_epoch201", 1)])
 def test_semantic_weights(golden, file, tag, gamma):
-    z = golden("src_srcloss") | golden(file)          # the Cityscapes archive holds weights of the same features
+    "The Cityscapes archive holds weights of the other archive's features."
+    z = golden("src_srcloss") | golden(file)
     ours, theirs = semantic_weights(l2_normalize(z["feat_k"])[None], gamma), z[f"weight_{tag}"]
     off = ~torch.eye(64, dtype=torch.bool)
     close(ours[:, off], theirs[:, off], 5e-6 if gamma == 0.1 else 1e-6)
 
 
-@pytest.mark.parametrize("tag, gamma", [("now", None), ("gamma1", 1), ("gamma50", 50), ("gamma0p1", 0.1)])
+@pytest.mark.parametrize("tag, gamma", [
+    ("now", None), ("gamma1", 1), ("gamma50", 50), ("gamma0p1", 0.1)])
 def test_hdce_gradient_and_reported_value(golden, tag, gamma):
     z = golden("src_hdce")
     q, k = z["feat_q"][None].requires_grad_(), z["feat_k"][None]
     hdce_loss(q, k, gamma).backward()
     close(q.grad[0], z[f"{tag}_grad_q"], 3e-7)
-    # The released program prints a cross-entropy over the same weighted logits, positive included.
+    # What the released program prints: a cross-entropy over the weighted logits and the positive.
     sim, eye = (q @ k.mT)[0].detach(), torch.eye(64, dtype=torch.bool)
     w = torch.ones(64, 64) if gamma is None else semantic_weights(k, gamma)[0]
     positive = sim.diagonal()[:, None]
@@ -130,7 +134,8 @@ def test_scc_as_released(golden, batch, sign, mend_sign):
     close(one.grad, z[f"{batch}_{sign}_grad_I1"], 1e-9)
     close(two.grad, z[f"{batch}_{sign}_grad_I2"], 1e-9)
     close(scc_released(two, two, mend_sign=mend_sign), z[f"{batch}_{sign}_loss_I2I2"], 1e-7)
-    close(scc_released(one.float(), two.float(), mend_sign=mend_sign), z[f"{batch}_{sign}_loss"], 3e-6)
+    single = scc_released(one.float(), two.float(), mend_sign=mend_sign)
+    close(single, z[f"{batch}_{sign}_loss"], 3e-6)
 
 
 @pytest.mark.parametrize("peer, kind", [("lsgan", "lsgan"), ("vanilla", "bce"), ("nonsaturating", "bce")])
