@@ -8,8 +8,9 @@ from conftest import weights
 from einops import rearrange
 from torch.testing import assert_close
 
+from semst.cut import load_cut_weights
 from semst.discriminator import PatchGAN, discriminator_loss, generator_loss
-from semst.generator import Generator, load_cut_weights
+from semst.generator import Generator
 from semst.hdce_loss import hdce_loss, patch_nce, relation_loss, semantic_weights
 from semst.patch_sampling import PatchEmbedder, gather_patches, l2_normalize
 from semst.ts_loss import scc_released

@@ -8,7 +8,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from semst.data import rng
-from semst.generator import Generator, InstanceNorm, load_cut_weights
+from semst.cut import load_cut_weights
+from semst.generator import Generator, InstanceNorm
 from semst.patch_sampling import PatchEmbedder, gather_patches, l2_normalize, sample_locations
 
 
