@@ -52,7 +52,8 @@ def test_notebook_was_executed_without_errors(notebook):
 def reading_order(notebook):
     "The ground first, then the method (0x), the other appendices (Axx), the evidence (1x), and the roof."
     name = notebook.name
-    ground = ("A11_files.ipynb", "A12_images.ipynb", "A01_data.ipynb", "A09_convolution.ipynb")
+    ground = ("A11_files.ipynb", "A12_images.ipynb", "A01_data.ipynb", "A09_convolution.ipynb",
+              "A20_noise.ipynb", "A02_animals.ipynb", "A21_stage.ipynb", "A22_looks.ipynb")
     roof = ("A07_command_line.ipynb",)
     if name in ground: return 0, str(ground.index(name))
     if name in roof: return 4, name
