@@ -3,10 +3,11 @@ import pytest
 import scipy.linalg
 import torch
 
-from semst.colour import (ColourMatrix, fit, matrix_power, monge_kantorovich, pixels_of,
-                          sample_pixels)
+from semst.colour import (ColourMatrix, fit, load_colour, matrix_power, monge_kantorovich,
+                          pixels_of, sample_pixels, save_colour)
 from semst.data import InputError
 from semst.eval.metrics import frechet_distance
+from semst.files import save_weights
 from semst.synthetic.scenes import write_scenes
 
 
@@ -115,3 +116,19 @@ def test_a_folder_gives_the_same_pixels_for_the_same_seed(tmp_path):
     assert pixels.shape == (150, 3) and pixels.min() >= -1 and pixels.max() <= 1
     assert torch.equal(pixels, sample_pixels(folder, pictures=3, each=50))
     assert not torch.equal(pixels, sample_pixels(folder, pictures=3, each=50, seed=1))
+
+
+def test_a_saved_matrix_comes_back_to_the_bit(tmp_path):
+    net, x = fit(colours(9), colours(10)), torch.rand(1, 3, 4, 4) * 2 - 1
+    save_colour(net, tmp_path / "m.safetensors")
+    assert torch.equal(load_colour(tmp_path / "m.safetensors")(x), net(x))
+
+
+@pytest.mark.parametrize("state, kind", [
+    (dict(matrix=torch.eye(3)), "colour matrix"), (ColourMatrix().state_dict(), "other"),
+    (dict(matrix=torch.eye(4), source_mean=torch.zeros(3), target_mean=torch.zeros(3)),
+     "colour matrix")])
+def test_other_weights_are_no_colour_matrix(tmp_path, state, kind):
+    save_weights(state, tmp_path / "m.safetensors", kind=kind)
+    with pytest.raises(InputError, match="m.safetensors: holds no colour matrix"):
+        load_colour(tmp_path / "m.safetensors")
