@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['fleiss_kappa', 'collected_answers', 'preference', 'preference_rows', 'agreement', 'Report', 'table_cells',
-           'sentences', 'report_text', 'report_html', 'draw_preferences', 'picture_of', 'draw_sets', 'report']
+           'sentences', 'report_text', 'report_html', 'new_figure', 'draw_preferences', 'picture_of', 'draw_sets',
+           'report']
 
 # %% ../../nbs/A12d_study_report.ipynb #a17f6017
 import base64
@@ -14,10 +15,10 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import binomtest
 
@@ -25,6 +26,9 @@ from ..data import InputError
 from ..files import atomic, write_json
 from .page import Study, read_pictures, read_study
 from .votes import Answer, votes_database
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # %% ../../nbs/A12d_study_report.ipynb #f595caf8
 def fleiss_kappa(
@@ -147,11 +151,19 @@ def report_html(report: Report) -> str:
     text = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences(report))
     return f"<table>{''.join(lines)}</table>{text}" if rows else text
 
-# %% ../../nbs/A12d_study_report.ipynb #263daa56
-def draw_preferences(report: Report) -> Figure:
+# %% ../../nbs/A12d_study_report.ipynb #f7d2234e
+def new_figure(width: float, height: float) -> "Figure":
+    "An empty figure of a size in inches; an `InputError` if matplotlib is missing."
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("figure 1 needs matplotlib: pip install matplotlib") from None
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+def draw_preferences(report: Report) -> "Figure":
     "Figure 1: the share of votes for our method against each other one, with Wilson intervals."
     rows = report.rows
-    figure = Figure(figsize=(max(4, 1.2 * len(rows)), 4), dpi=150, layout="constrained")
+    figure = new_figure(max(4, 1.2 * len(rows)), 4)
     ax = figure.subplots()
     shares = np.array([100 * r["share"] for r in rows])
     below = shares - [100 * r["low"] for r in rows]
@@ -161,9 +173,9 @@ def draw_preferences(report: Report) -> Figure:
            error_kw=dict(elinewidth=1.2, ecolor="#1c1c1a"))
     ax.axhline(50, color="#1c1c1a", linewidth=1, linestyle=":")
     names = [r["method"] for r in rows]
-    long = max(map(len, names)) > 11
-    ax.set_xticks(range(len(rows)), names, parse_math=False,
-                  **dict(rotation=30, ha="right", rotation_mode="anchor") if long else {})
+    ax.set_xticks(range(len(rows)), names, parse_math=False)
+    if max(map(len, names)) > 11:
+        ax.tick_params("x", rotation=20)
     ax.set_ylim(0, 105)
     ax.set_ylabel(f"votes for {report.study.ours} (%)", parse_math=False)
     ax.set_title(f"{report.raters} raters; bars: 95 % Wilson intervals; dotted: chance", fontsize=9)
@@ -179,7 +191,7 @@ def picture_of(uri: str) -> Image.Image:
 def draw_sets(
     study_folder: str | Path,
     title: str = "",
-) -> Figure:
+) -> "Figure":
     "All sets of a study: input, and both translations without names."
     study = read_study(study_folder)
     uris = read_pictures(study)
@@ -188,8 +200,7 @@ def draw_sets(
     ratio = trios[0][1].width / trios[0][1].height
     across = min(3 if ratio < 1.4 else 2, len(trios))      # sets in a row
     down = -(-len(trios) // across)
-    size = (12, 12 / (3 * across) / ratio * down + 0.25 * down + 0.3)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(12, (4 / across / ratio + 0.25) * down + 0.3)
     axes = figure.subplots(down, 3 * across, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()

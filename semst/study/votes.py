@@ -45,8 +45,8 @@ def votes_digest(study: str, rater: str, answers: Iterable[Answer]) -> str:
 
 def votes_text(study: str, rater: str, answers: list[Answer]) -> str:
     "A file of votes, as the page writes it."
-    file = dict(format=VOTES_FORMAT, study=study, rater=rater)
-    file["answers"] = [answer._asdict() for answer in answers]
+    rows = [answer._asdict() for answer in answers]
+    file = dict(format=VOTES_FORMAT, study=study, rater=rater, answers=rows)
     file["digest"] = votes_digest(study, rater, answers)
     return json.dumps(file, indent=1) + "\n"
 
