@@ -178,7 +178,8 @@ def draw_preferences(report: Report) -> "Figure":
         ax.tick_params("x", rotation=20)
     ax.set_ylim(0, 105)
     ax.set_ylabel(f"votes for {report.study.ours} (%)", parse_math=False)
-    ax.set_title(f"{report.raters} raters; bars: 95 % Wilson intervals; dotted: chance", fontsize=9)
+    title = f"{report.raters} raters; whiskers: 95 % Wilson intervals; dotted: chance"
+    ax.set_title(title, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
 
