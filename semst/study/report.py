@@ -57,7 +57,8 @@ def preference(k: int, n: int) -> dict:
     "Share of k votes among n, its 95 % Wilson interval, and the exact two-sided binomial p."
     test = binomtest(k, n)
     interval = test.proportion_ci(method="wilson")
-    return dict(votes=n, ours=k, share=k / n, low=interval.low, high=interval.high, p=test.pvalue)
+    low, high, p = map(float, (interval.low, interval.high, test.pvalue))
+    return dict(votes=n, ours=k, share=k / n, low=low, high=high, p=p)
 
 def preference_rows(study: Study, answers: Sequence[Answer]) -> list[dict]:
     "One row for each other method: its sets, the votes, share, interval, p, who is preferred."
@@ -85,7 +86,7 @@ def agreement(study: Study, answers: Sequence[Answer]) -> dict:
     seconds = median(answer.milliseconds for answer in answers) / 1000
     return dict(agreeing=observed, fleiss_kappa=kappa, side_a=side_a, median_seconds=seconds)
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     "What the votes of a study say. `rows` and `agreement` are empty without votes."
     study: Study
@@ -106,6 +107,8 @@ class Report:
 
     def __str__(self) -> str:
         return report_text(self)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return report_html(self)
