@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['matrix_power', 'monge_kantorovich', 'ColourMatrix', 'pixels_of', 'fit', 'sample_pixels', 'save_colour', 'load_colour']
 
-# %% ../nbs/A23_colour.ipynb #963ad40f
+# %% ../nbs/A23_colour.ipynb #f0cd574a
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .data import InputError, list_images, load_image, rng, to_tensor
 from .files import read_weights, save_weights
 
-# %% ../nbs/A23_colour.ipynb #1dee02ac
+# %% ../nbs/A23_colour.ipynb #031f08e4
 def matrix_power(
     matrix: Float64[Tensor, "d d"],    # symmetric, without negative eigenvalues
     power: float,
@@ -35,11 +35,15 @@ def monge_kantorovich(
     root, inverse = matrix_power(cov_src, 0.5), matrix_power(cov_src, -0.5)
     return inverse @ matrix_power(root @ cov_tgt @ root, 0.5) @ inverse
 
-# %% ../nbs/A23_colour.ipynb #645fa7e9
+# %% ../nbs/A23_colour.ipynb #0b571a93
 class ColourMatrix(nn.Module):
     """One linear map for all pixels, y = T (x - source_mean) + target_mean, clipped to [-1, 1].
 
     Made by `fit` or `load_colour`; a new one changes nothing."""
+    matrix: Tensor          # 3 3
+    source_mean: Tensor     # 3
+    target_mean: Tensor     # 3
+
     def __init__(self):
         super().__init__()
         self.register_buffer("matrix", torch.eye(3))
@@ -52,7 +56,7 @@ class ColourMatrix(nn.Module):
         mapped = torch.einsum("ij,...jhw->...ihw", self.matrix, centred)
         return (mapped + self.target_mean[:, None, None]).clamp(-1, 1)
 
-# %% ../nbs/A23_colour.ipynb #0774645a
+# %% ../nbs/A23_colour.ipynb #fe105228
 def pixels_of(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "n 3"]:
     "The colours of all pixels of some pictures."
     return rearrange(x, "b c h w -> (b h w) c")
@@ -78,7 +82,7 @@ def fit(
     net.target_mean.copy_(target_mean)
     return net
 
-# %% ../nbs/A23_colour.ipynb #dd20de80
+# %% ../nbs/A23_colour.ipynb #c8f33266
 def sample_pixels(
     folder: str | Path,
     pictures: int = 500,    # at most so many, evenly spread over the folder
@@ -94,7 +98,7 @@ def sample_pixels(
         samples.append(pixels[:, torch.randint(pixels.shape[1], (each,), generator=generator)].T)
     return torch.cat(samples)
 
-# %% ../nbs/A23_colour.ipynb #01d7cbae
+# %% ../nbs/A23_colour.ipynb #098faf97
 def save_colour(net: ColourMatrix, path: str | Path) -> None:
     "Write a colour matrix as safetensors."
     save_weights(net, path, kind="colour matrix")

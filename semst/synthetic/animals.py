@@ -9,11 +9,11 @@ __all__ = ['ANIMAL_CLASSES', 'LOOKS', 'STRIPES', 'POSES', 'ROOT', 'HIPS', 'COATS
            'stripes', 'Layer', 'layer_colour', 'draw_shadow', 'draw_animal', 'paint_layers', 'check_animals',
            'animal_scene']
 
-# %% ../../nbs/A02_animals.ipynb #ec3668a6
+# %% ../../nbs/A02_animals.ipynb #355da014
 import math
 import random
 from enum import IntEnum
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from ..data import InputError
 from .noise import (fractal_noise, keyed_random, mix, pixel_grid, ramp,
                                    value_noise)
 
-# %% ../../nbs/A02_animals.ipynb #b3390c59
+# %% ../../nbs/A02_animals.ipynb #c00fce1e
 def rgb(colour: tuple[float, float, float]) -> Float32[np.ndarray, "3 1 1"]:
     "A colour, each part in [0, 1], that broadcasts over a picture."
     return np.array(colour, np.float32)[:, None, None]
@@ -53,7 +53,7 @@ def develop(
     mask = canvas[3:].argmax(0).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(pixels)), torch.from_numpy(mask)
 
-# %% ../../nbs/A02_animals.ipynb #4ffef58c
+# %% ../../nbs/A02_animals.ipynb #28dd928f
 class AnimalClass(IntEnum):
     "The classes of a scene with animals; far hills and shadows are ground."
     GROUND = 0
@@ -74,7 +74,7 @@ class Look(NamedTuple):
     relief: float      # height of the hills
     herd: tuple        # how many animals, one of these
 
-# %% ../../nbs/A02_animals.ipynb #8b476f0f
+# %% ../../nbs/A02_animals.ipynb #66ded68a
 LOOKS = dict(
     horse=Look(sky=(.36, .58, .86), haze=(.80, .88, .93), shade=(.13, .28, .08),
                sunny=(.46, .62, .22), patch=(.52, .58, .24), far=(.20, .32, .23),
@@ -83,7 +83,7 @@ LOOKS = dict(
                sunny=(.82, .73, .40), patch=(.56, .58, .26), far=(.48, .50, .40),
                horizon=(.27, .47), relief=.05, herd=(1, 2, 2, 3)))
 
-# %% ../../nbs/A02_animals.ipynb #c93c1d10
+# %% ../../nbs/A02_animals.ipynb #fde59d5c
 def draw_sky(canvas, look: Look, horizon: float, seed: int) -> None:
     "A sky that grows paler towards the horizon, with clouds, over the whole canvas."
     x, y = pixel_grid(*canvas.shape[1:])
@@ -112,7 +112,7 @@ def draw_grass(canvas, look: Look, horizon: float, seed: int) -> None:
     field = mix(rgb(look.haze), field, mix(0.75, 1, ramp(depth, 0, 0.12)))
     paint(canvas, field, AnimalClass.GROUND, edge(horizon - y, canvas.shape[1]))
 
-# %% ../../nbs/A02_animals.ipynb #c1dec3f3
+# %% ../../nbs/A02_animals.ipynb #f854f58d
 def draw_land(
     look: Look,
     r: random.Random,
@@ -125,7 +125,7 @@ def draw_land(
         draw(canvas, look, horizon, seed)
     return canvas, horizon
 
-# %% ../../nbs/A02_animals.ipynb #61de4bff
+# %% ../../nbs/A02_animals.ipynb #2313e829
 class Bone(NamedTuple):
     "A disc of radius `ra` at `a` that glides to `b` and becomes one of radius `rb`."
     a: tuple[float, float]
@@ -146,7 +146,7 @@ def bone_field(bone: Bone, x, y, sun: tuple[float, float]):
     count = mix(sa, sb, np.clip(along, -0.6, 1.4))
     return distance, count, (px * sun[0] + py * sun[1]) / radius
 
-# %% ../../nbs/A02_animals.ipynb #12779238
+# %% ../../nbs/A02_animals.ipynb #b527d7e0
 def body_field(bones: list[Bone], x, y, sun: tuple[float, float], k: float):
     "The three fields of `bone_field` for bones that are joined with soft seams, `k` wide."
     d, stripe, lit = bone_field(bones[0], x, y, sun)
@@ -159,7 +159,7 @@ def body_field(bones: list[Bone], x, y, sun: tuple[float, float], k: float):
         stripe, lit = mix(stripe, stripe2, wide), mix(lit, lit2, h)
     return d, stripe, lit
 
-# %% ../../nbs/A02_animals.ipynb #4efaff67
+# %% ../../nbs/A02_animals.ipynb #8c7bad2b
 STRIPES = 7.0      # pairs of stripes per height at the withers
 
 def toward(p: tuple[float, float], angle: float, length: float) -> tuple[float, float]:
@@ -180,7 +180,7 @@ def leg(hip: tuple[float, float], hind: bool, phase: float, stride: float) -> li
             Bone(ankle, hoof, 0.035, 0.034, s[2], s[3]),
             Bone(hoof, toe, 0.036, 0.034, s[3], s[3])]
 
-# %% ../../nbs/A02_animals.ipynb #c9a51ac2
+# %% ../../nbs/A02_animals.ipynb #e52776d8
 POSES = [(0.95, -0.80), (0.85, -0.70), (0.45, -0.75), (-0.75, -1.15)]   # neck, head
 ROOT = (0.30, 0.83)                                                     # where the neck begins
 HIPS = [((-0.31, 0.72), True, 3.1), ((0.26, 0.66), False, 4.7),         # hip, hind, phase: far legs
@@ -190,7 +190,7 @@ def neck_stripe(length: float) -> float:
     "Count of stripes at a length along neck and head."
     return STRIPES * (0.34 + length)
 
-# %% ../../nbs/A02_animals.ipynb #2107dcb5
+# %% ../../nbs/A02_animals.ipynb #417ec856
 def trunk(neck: float, head: float) -> list[Bone]:
     "Body, neck, head, jaw and ears."
     s, up, poll = neck_stripe, neck + math.pi / 2, toward(ROOT, neck, 0.56)
@@ -221,7 +221,7 @@ def tail_of(sway: float, striped: bool) -> list[Bone]:
     radii = (0.025, 0.022, 0.045) if striped else (0.05, 0.055, 0.03)
     return [Bone(dock, bend, 0.025, radii[0]), Bone(bend, tip, radii[1], radii[2])]
 
-# %% ../../nbs/A02_animals.ipynb #ab448ad2
+# %% ../../nbs/A02_animals.ipynb #54923420
 def skeleton(
     r: random.Random,
     striped: bool,             # a zebra's tail
@@ -236,7 +236,7 @@ def skeleton(
     return dict(far=legs[0] + legs[1], tail=tail_of(sway, striped),
                 body=trunk(neck, head) + legs[2] + legs[3], mane=mane, eye=eye)
 
-# %% ../../nbs/A02_animals.ipynb #3fc0b50a
+# %% ../../nbs/A02_animals.ipynb #77d58745
 class Coat(NamedTuple):
     "The colours of an animal."
     hide: tuple
@@ -258,7 +258,7 @@ def stripes(count, pixels_per_unit: float):
     steep = min(8, 0.22 * pixels_per_unit)
     return np.clip(0.5 + (np.abs(count - np.floor(count) - 0.5) - 0.25) * steep, 0, 1)
 
-# %% ../../nbs/A02_animals.ipynb #d326ff65
+# %% ../../nbs/A02_animals.ipynb #fd29029e
 class Layer(NamedTuple):
     "How one layer of an animal is painted."
     seam: float        # width of the soft seams between bones
@@ -281,7 +281,7 @@ def layer_colour(name: str, coat: Coat, y, count, rough, hairy, pixels_per_unit:
         colour = mix(colour, rgb((.10, .08, .07)), ramp(y, 0.075, 0.055))
     return colour
 
-# %% ../../nbs/A02_animals.ipynb #f653db84
+# %% ../../nbs/A02_animals.ipynb #bc0b05e1
 def draw_shadow(view, x, y, lean: float) -> None:
     "Darken the ground under an animal; no label changes."
     across, ahead = (x + lean) ** 2 / 0.5, (y - 0.02) ** 2 / 0.012
@@ -311,7 +311,7 @@ def draw_animal(
     draw_shadow(view, x, y, 0.12 * turn * sun)
     paint_layers(view, bones, coat, bristly, x, y, seed, (turn * sun, 0.85), size * scale)
 
-# %% ../../nbs/A02_animals.ipynb #60a5ffc1
+# %% ../../nbs/A02_animals.ipynb #c75ac3b6
 def paint_layers(view, bones, coat: Coat, bristly: bool, x, y, seed: int, light, ppu: float):
     "Paint the layers of an animal in its own frame; `ppu` is pixels per height at the withers."
     rough = fractal_noise(x * 4, y * 4, seed, 3) - 0.5
@@ -324,7 +324,7 @@ def paint_layers(view, bones, coat: Coat, bristly: bool, x, y, seed: int, light,
         shade = (1 + 0.42 * lit + 0.28 * rough) * np.sqrt(ramp(d, 0.06, -0.06)) * layer.bright
         paint(view, np.clip(colour * shade, 0, 1), AnimalClass.ANIMAL, edge(d, ppu))
 
-# %% ../../nbs/A02_animals.ipynb #5fd093c9
+# %% ../../nbs/A02_animals.ipynb #a47199ef
 def check_animals(kind: str, layout: str, size: int) -> None:
     "`InputError` for an unknown kind or layout, or too few pixels."
     for name, value in (("kind", kind), ("layout", layout)):
@@ -334,10 +334,10 @@ def check_animals(kind: str, layout: str, size: int) -> None:
         raise InputError(f"a scene needs at least 16 pixels a side, got {size}")
 
 def animal_scene(
-    kind: Literal["horse", "zebra"],                   # the domain
-    seed: int,                                         # which scene
-    size: int = 128,                                   # pixels of both sides
-    layout: Literal["horse", "zebra"] | None = None,   # whose horizon, herd and poses; None: kind's
+    kind: str,                    # "horse" or "zebra"
+    seed: int,                    # which scene
+    size: int = 128,              # pixels of both sides
+    layout: str | None = None,    # whose horizon, herd and poses, "horse" or "zebra"; None: kind's
 ) -> tuple[Image.Image, UInt8[Tensor, "size size"]]:   # 8-bit RGB, and an `AnimalClass` a pixel
     "One picture with its exact mask; `InputError` for another kind (our choice: stand-in data)."
     layout = kind if layout is None else layout

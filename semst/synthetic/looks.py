@@ -7,7 +7,7 @@ __all__ = ['STREET_COLOURS', 'LANDSCAPE_COLOURS', 'GAME_COLOURS', 'PALETTE', 'CO
            'read_colours', 'colour_rows', 'kinds', 'channels', 'two_levels', 'pick_colours', 'texture_of',
            'blend_colours', 'lens', 'render']
 
-# %% ../../nbs/A22_looks.ipynb #784a1fd2
+# %% ../../nbs/A22_looks.ipynb #d721b05f
 import random
 
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int, UInt8
 from .noise import fractal_noise, hash01, keyed_random, pixel_grid
 from .stage import LandscapeClass, Part, Stage, StreetClass, Surfaces
 
-# %% ../../nbs/A22_looks.ipynb #5e2d3b29
+# %% ../../nbs/A22_looks.ipynb #23988baf
 STREET_COLOURS = """
 sky               4aa8ff 6cb8ff   6f93bd f1f1ee
 building          c8683a ffe2a0   6e5344 d2c6b0
@@ -46,7 +46,7 @@ bicyclist.glass   181818 181818   0e0e10 3a3a3c
 bicyclist.mark    ffc090 e0a070   5a3b2c c79c80
 """                                   # sim, photo
 
-# %% ../../nbs/A22_looks.ipynb #4add17dd
+# %% ../../nbs/A22_looks.ipynb #24742164
 LANDSCAPE_COLOURS = """
 sky               4d8cd0 f6f6f4   8d9fb2 dfe3e6
 mountain          47524a 93977f   76828f e9eef3
@@ -58,7 +58,7 @@ tree              10260f 5f8a30   1d2a26 eef3f6
 tree.dark         2e2218 5a4530   2a2320 5d5550
 """                                   # summer, winter
 
-# %% ../../nbs/A22_looks.ipynb #97cc5a4d
+# %% ../../nbs/A22_looks.ipynb #f30ae17d
 GAME_COLOURS = """
 sky               ff9a5a 7ad0ff d8b0ff 2a3a7a ffe68a 5ac0a0 ff8ab0 8898a8
 building          e85a4a f0c040 50b0a0 3a4a90 f0f0e8 a060c0 70c060 604030
@@ -88,14 +88,14 @@ bicyclist.glass   181818 e0e0e0 d03030 3060c0
 bicyclist.mark    ffc090 e0a070 805030
 """
 
-# %% ../../nbs/A22_looks.ipynb #d71f537c
+# %% ../../nbs/A22_looks.ipynb #70ba010b
 PALETTE = np.array([(128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192),
                     (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0),
                     (0, 128, 192)], np.uint8)      # CamVid's colours of the street classes
 
 def read_colours(text: str, *looks: str) -> dict[str, dict[str, list[str]]]:
     "A table's rows by look: name of the class and part -> its colours."
-    tables = {look: {} for look in looks}
+    tables: dict[str, dict[str, list[str]]] = {look: {} for look in looks}
     for line in text.strip().splitlines():
         name, *colours = line.split()
         n = len(colours) // len(looks)
@@ -108,7 +108,7 @@ COLOURS = (read_colours(STREET_COLOURS, "sim", "photo") | read_colours(GAME_COLO
 FAMILY = dict(parsing=StreetClass, sim=StreetClass, game=StreetClass, photo=StreetClass,
               summer=LandscapeClass, winter=LandscapeClass)     # look -> its classes
 
-# %% ../../nbs/A22_looks.ipynb #d754dbf6
+# %% ../../nbs/A22_looks.ipynb #9368929a
 def colour_rows(look: str) -> list[list[str]]:
     "The colours of every class and part of a look, in the order of `kinds`."
     table, rows = COLOURS[look], []
@@ -126,7 +126,7 @@ def channels(colours: list[str]) -> Float32[np.ndarray, "n 3"]:
     "Colours from hexadecimal digits, in [0, 1]."
     return np.array([[int(c[i:i + 2], 16) / 255 for i in (0, 2, 4)] for c in colours], np.float32)
 
-# %% ../../nbs/A22_looks.ipynb #0db36468
+# %% ../../nbs/A22_looks.ipynb #5f01f979
 def two_levels(s: Surfaces) -> Float32[np.ndarray, "h w"]:
     "Flat light: 0.72 in the shade, 1 elsewhere."
     return np.where(s.lit < -0.3, np.float32(0.72), np.float32(1))
@@ -146,7 +146,7 @@ def pick_colours(s: Surfaces, look: str, r: random.Random) -> Float32[np.ndarray
     colour = np.clip(table[kind, chosen].transpose(2, 0, 1) + varied, 0, 1)
     return colour * two_levels(s)
 
-# %% ../../nbs/A22_looks.ipynb #5a2905d8
+# %% ../../nbs/A22_looks.ipynb #eac18e49
 TEXTURE = """
 sky         2.2  6    2.2  0
 building    0.9  0.9  0.5  0.15
@@ -171,7 +171,7 @@ def texture_of(label: Int[np.ndarray, "h w"], look: str) -> Float32[np.ndarray, 
     table = [rows[c.name.lower()] for c in FAMILY[look]]
     return np.array(table).astype(np.float32).T[:, label]
 
-# %% ../../nbs/A22_looks.ipynb #0430b5ad
+# %% ../../nbs/A22_looks.ipynb #21916f75
 def blend_colours(st: Stage, look: str, r: random.Random) -> Float32[np.ndarray, "3 h w"]:
     "Equation (look): every pixel on its class's scale; `sim` is flat, the others textured."
     s, kind, item = st.surfaces, kinds(st.surfaces), st.surfaces.item.astype(np.intp)
@@ -193,7 +193,7 @@ def blend_colours(st: Stage, look: str, r: random.Random) -> Float32[np.ndarray,
         colour[c] = (low[kind] + (high - low)[kind] * t) * light
     return colour
 
-# %% ../../nbs/A22_looks.ipynb #f7f40463
+# %% ../../nbs/A22_looks.ipynb #3e8fdb46
 HAZE = dict(photo=(.78, .80, .81), summer=(.75, .84, .93), winter=(.84, .87, .90))   # air
 
 def lens(
@@ -220,7 +220,7 @@ def lens(
         plane += noise
     return colour
 
-# %% ../../nbs/A22_looks.ipynb #5bfc4656
+# %% ../../nbs/A22_looks.ipynb #48181871
 def render(st: Stage, look: str) -> UInt8[np.ndarray, "h w 3"]:
     "The look of what is on the stage; no label changes."
     s, r = st.surfaces, keyed_random("look", look, st.seed)

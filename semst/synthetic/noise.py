@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['keyed_random', 'hash01', 'mix', 'ramp', 'value_noise', 'fractal_noise', 'pixel_grid']
 
-# %% ../../nbs/A20_noise.ipynb #863f9a0c
+# %% ../../nbs/A20_noise.ipynb #8ecab35a
 import random
 
 import numpy as np
 from jaxtyping import Float32, UInt32
 
-# %% ../../nbs/A20_noise.ipynb #4f57b8b7
+# %% ../../nbs/A20_noise.ipynb #92f05f45
 def keyed_random(
     *key: int | str,   # what the draws are for, for example `("animal scene", kind, seed)`
 ) -> random.Random:
@@ -20,7 +20,7 @@ def keyed_random(
     Python promises the same `random()` for the same text in every version (our choice)."""
     return random.Random(repr(key))
 
-# %% ../../nbs/A20_noise.ipynb #280823e3
+# %% ../../nbs/A20_noise.ipynb #2f9ad098
 def hash01(
     ix: UInt32[np.ndarray, "..."],   # whole coordinates, wrapping at 2**32
     iy: UInt32[np.ndarray, "..."],
@@ -32,7 +32,7 @@ def hash01(
     h = (h ^ (h >> np.uint32(13))) * np.uint32(3266489917)
     return (h >> np.uint32(8)).astype(np.float32) * 2.0**-24    # a float32 holds 24 bits exactly
 
-# %% ../../nbs/A20_noise.ipynb #e3715a0c
+# %% ../../nbs/A20_noise.ipynb #4599b221
 def mix(a, b, t):
     "a where t is 0, b where t is 1, in proportion between."
     return a + (b - a) * t
@@ -41,7 +41,7 @@ def ramp(t, start: float, stop: float):
     "0 at `start`, 1 at `stop`, a straight line between, flat outside."
     return np.clip((t - start) * (1 / (stop - start)), 0, 1)
 
-# %% ../../nbs/A20_noise.ipynb #eaa521cc
+# %% ../../nbs/A20_noise.ipynb #c5a977b1
 def value_noise(
     x: Float32[np.ndarray, "..."],   # one cell of the lattice is 1 wide; x and y broadcast
     y: Float32[np.ndarray, "..."],
@@ -61,10 +61,12 @@ def value_noise(
 
 def fractal_noise(x, y, seed: int, octaves: int = 4) -> Float32[np.ndarray, "..."]:
     "Octaves of value noise, each twice as fine and half as strong: in [0, 1), mean about 1/2."
-    total = sum(value_noise(x * 2**i, y * 2**i, seed + i) * 0.5**i for i in range(octaves))
+    total = value_noise(x, y, seed)
+    for i in range(1, octaves):
+        total = total + value_noise(x * 2**i, y * 2**i, seed + i) * 0.5**i
     return total / (2 - 0.5 ** (octaves - 1))
 
-# %% ../../nbs/A20_noise.ipynb #99479f6b
+# %% ../../nbs/A20_noise.ipynb #9203331b
 def pixel_grid(
     height: int,
     width: int,

@@ -8,7 +8,7 @@ __all__ = ['STREETS', 'LANDSCAPES', 'FARTHEST', 'CLASSES', 'LANDSCAPE_CLASSES', 
            'lake', 'build_landscape', 'classes_of', 'layouts_of', 'check_scene', 'scene', 'check_leftovers',
            'write_scenes']
 
-# %% ../../nbs/A03_scenes.ipynb #0ba2282a
+# %% ../../nbs/A03_scenes.ipynb #4fadeea1
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from .stage import (EYE, FOCAL, GROUND_ITEM, LandscapeClass, Part, Stage,
                                    StreetClass, car, conifer, cyclist, person, place, pole,
                                    scatter, tree)
 
-# %% ../../nbs/A03_scenes.ipynb #fb0c4882
+# %% ../../nbs/A03_scenes.ipynb #c92a9acc
 class Layout(NamedTuple):
     "What differs between the layouts of a family."
     trees: tuple[int, int]        # fewest and most
@@ -43,7 +43,7 @@ LANDSCAPES = dict(open=Layout((1, 3), (3., 5.), 0.005, 1),
                   wooded=Layout((4, 6), (5., 10.), 0.012, 1.6),
                   forest=Layout((6, 9), (8., 12.), 0.03, 1))
 
-# %% ../../nbs/A03_scenes.ipynb #9f9b308d
+# %% ../../nbs/A03_scenes.ipynb #fe92bc93
 FARTHEST = 90      # metres: no lots beyond
 
 class Lot(NamedTuple):
@@ -70,7 +70,7 @@ def wall_parts(u, v, tall):
     glass = (abs(u % 3 - 1.5) < 0.62) & (abs(v % 2.8 - 1.6) < 0.65) & (v < tall - 0.7)
     return np.where(v > tall - 0.5, Part.DARK, np.where(glass, Part.GLASS, Part.PLAIN))
 
-# %% ../../nbs/A03_scenes.ipynb #ca7ee320
+# %% ../../nbs/A03_scenes.ipynb #e66ebae0
 def end_walls(st: Stage, sign: int, first: int, wall: float, lots: list[Lot]) -> None:
     "The end wall of every house that follows a gap, the farthest first."
     for i in range(len(lots) - 1, 0, -1):
@@ -105,7 +105,7 @@ def houses(st: Stage, wall: float, wide: float, rise: float) -> None:
         end_walls(st, sign, first, wall, lots)
         fronts(st, sign, first, wall, lots)
 
-# %% ../../nbs/A03_scenes.ipynb #0197dd9d
+# %% ../../nbs/A03_scenes.ipynb #e18a13e9
 def pave(st: Stage, road: float) -> None:
     "The ground: a road with marks, `road` metres to either side, and pavements with kerbs."
     box, X, z = st.ground()
@@ -123,7 +123,7 @@ def skyline(st: Stage, layout: str) -> None:
     top = st.horizon - wood * value_noise(9 * st.x, 0 * st.x, st.seed + 5) - 0.3 * wood * st.rough
     st.put(..., st.y > top, label, Part.PLAIN, 1, 40 * st.x, 40 * st.y, 90, st.rough)
 
-# %% ../../nbs/A03_scenes.ipynb #bf5a432b
+# %% ../../nbs/A03_scenes.ipynb #f4f62575
 def build_street(layout: str, seed: int, h: int, w: int) -> Stage:
     "Road, pavements, houses and fences, trees, and the traffic, as `StreetClass`."
     st, shape = Stage(keyed_random("street", layout, seed), StreetClass, h, w), STREETS[layout]
@@ -140,18 +140,18 @@ def build_street(layout: str, seed: int, h: int, w: int) -> Stage:
         return r.choice([-1, 1]) * r.choice([road - 1, 0.45 * road])
     n, crown = r.randint(*shape.trees), (1.6, 1.2)
     gardens = beside(wall + 1, wall + 9 * wide)
-    place(st, 100, scatter(r, n - n // 2, tree, gardens, 12, 60, crown, tall=shape.tall))
+    place(st, 100, scatter(r, n - n // 2, tree, gardens, 12, 60, crown, heights=shape.tall))
     houses(st, wall, wide, shape.rise)
     kerb, pavement = beside(road + 0.3, road + 0.8), beside(road + 0.2, walk)
     place(st, 140,
-          scatter(r, n // 2, tree, beside(walk - 0.8, wall), 7, 50, crown, tall=shape.tall),
+          scatter(r, n // 2, tree, beside(walk - 0.8, wall), 7, 50, crown, heights=shape.tall),
           scatter(r, r.randint(2, 5), pole, kerb, 4, 30, (0.2, 0.2)),
           scatter(r, r.randint(1, 4), car, lane, 6, 35, (1.25, 2.6)),
           scatter(r, r.randint(1, 5), person, pavement, 4.5, 15, (0.5, 0.4)),
           scatter(r, r.randint(0, 2), cyclist, beside(road - 1.6, road - 0.4), 5, 14, (0.9, 0.4)))
     return st
 
-# %% ../../nbs/A03_scenes.ipynb #6a59095b
+# %% ../../nbs/A03_scenes.ipynb #76703bdc
 def ridges(st: Stage, rise: float) -> None:
     "Mountains with snow, and hills before them."
     r, x, y = st.r, st.x, st.y
@@ -174,7 +174,7 @@ def lake(st: Stage) -> None:
     inside = (a * a + b * b + st.rough < 0.9) & (y > st.horizon)
     st.put(..., inside, LandscapeClass.WATER, Part.PLAIN, 5, 8 * x, 40 * y, 15, 0)
 
-# %% ../../nbs/A03_scenes.ipynb #da32af0a
+# %% ../../nbs/A03_scenes.ipynb #8b88dedb
 def build_landscape(layout: str, seed: int, h: int, w: int) -> Stage:
     "Mountains, hills, a meadow with a lake, trees, as `LandscapeClass`."
     key = keyed_random("landscape", layout, seed)
@@ -194,11 +194,11 @@ def build_landscape(layout: str, seed: int, h: int, w: int) -> Stage:
         return int(0.5 * st.aspect * r.uniform(*shape.trees) + r.random())   # as dense if wide
     shadow = (1.5, 1.2)
     place(st, 10,
-          scatter(r, some(), conifer, across, 9, 60, shadow, tall=shape.tall),
-          scatter(r, some(), tree, across, 9, 60, shadow, tall=shape.tall))
+          scatter(r, some(), conifer, across, 9, 60, shadow, heights=shape.tall),
+          scatter(r, some(), tree, across, 9, 60, shadow, heights=shape.tall))
     return st
 
-# %% ../../nbs/A03_scenes.ipynb #83ba1659
+# %% ../../nbs/A03_scenes.ipynb #465c1839
 CLASSES = tuple(c.name.lower() for c in StreetClass)
 LANDSCAPE_CLASSES = tuple(c.name.lower() for c in LandscapeClass)
 FAMILIES = FAMILY | dict(horse=AnimalClass, zebra=AnimalClass)           # look -> its classes
@@ -215,7 +215,7 @@ def layouts_of(look: str) -> tuple[str, ...]:
     "The layouts that a look can be drawn in."
     return ("horse", "zebra") if FAMILIES[look] is AnimalClass else tuple(STREETS)
 
-# %% ../../nbs/A03_scenes.ipynb #83f9303b
+# %% ../../nbs/A03_scenes.ipynb #95f0dff3
 def check_scene(look: str, h: int, w: int, layout: str) -> None:
     "`InputError` for a look, a size or a layout that cannot be drawn."
     classes_of(look)
@@ -246,7 +246,7 @@ def scene(
     st = build(layout, int(seed), h, w)
     return Image.fromarray(render(st, look)), torch.from_numpy(st.surfaces.label)
 
-# %% ../../nbs/A03_scenes.ipynb #aaccfa41
+# %% ../../nbs/A03_scenes.ipynb #64a565af
 def check_leftovers(folder: Path, names: list[str]) -> None:
     "`InputError` if the folder holds a file that is none of these."
     others = {f.name for f in folder.iterdir()} - set(names)
