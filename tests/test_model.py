@@ -1,6 +1,6 @@
 "Two branches and their fusion, whole-image inference, and the file that holds a translator."
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,8 +9,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semst.data import InputError, rng
+from semst.config import ModelConfig, from_dict
 from semst.model import (
-    Box, ModelConfig, SemST, from_dict, fuse, local_box, mirror_index, resize_to, save_model, translate_whole)
+    Box, SemST, fuse, local_box, mirror_index, resize_to, rename_old_branches, save_model,
+    translate_whole)
 
 TWO = ModelConfig(crop=64, local_crop=32, ngf=4, blocks=5, embed_dim=16)
 ONE = ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16)
@@ -125,10 +127,9 @@ def test_what_cannot_be_loaded_is_named(tmp_path):
     with pytest.raises(InputError, match="no such run"): SemST.from_pretrained(tmp_path / "none")
     with pytest.raises(InputError, match="not a run of semst"): SemST.from_pretrained(tmp_path)
     (tmp_path / "x.safetensors").write_bytes(b"no")
-    with pytest.raises(InputError, match="no safetensors"): SemST.from_pretrained(tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="is no safetensors file"): SemST.from_pretrained(tmp_path / "x.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "y.safetensors")
     with pytest.raises(InputError, match="carries no model_config"): SemST.from_pretrained(tmp_path / "y.safetensors")
-    from dataclasses import asdict
     save_file({"a": torch.zeros(1)}, tmp_path / "z.safetensors", metadata={"model_config": json.dumps(asdict(ONE))})
     with pytest.raises(InputError, match="other weights"): SemST.from_pretrained(tmp_path / "z.safetensors")
 
