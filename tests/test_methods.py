@@ -1,46 +1,54 @@
 "The baselines: each is what defines it, and each is trained, stopped and resumed like SemST."
 import json
-import signal
-from dataclasses import replace
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from test_runs import assert_same, folders, run, weights  # noqa: F401 (a fixture)
-from test_trainer import ONE, TWO
+from accelerate import Accelerator
+from test_runs import Interrupt, assert_same, folders, run, weights  # noqa: F401 (a fixture)
+from test_trainer import ONE, TWO, take
 
-from semst.baselines import BASELINES, METHODS, OBJECTIVES, PRESETS, CycleGAN, GcGAN, cycle_gap, geometry_gap
+from semst.checkpoint import last_checkpoint
 from semst.data import InputError, rng
 from semst.hdce_loss import hdce_loss, patch_nce, relation_loss
+from semst.inputs import step_inputs
+from semst.methods import (
+    BASELINES, METHODS, OBJECTIVES, PRESETS, cycle_gap, cyclegan_networks, gcgan_networks,
+    geometry_gap)
 from semst.model import SemST, View
 from semst.patch_sampling import sample_locations
-from semst.runs import last_checkpoint, train
-from semst.trainer import content_losses, start_engine, train_step
+from semst.state import TrainState
+from semst.trainer import Compared
 from semst.ts_loss import scc_released
 
 
 def start(name, **more):
-    config = replace(ONE, **OBJECTIVES[name], **more)
-    return METHODS[config.method].training(config, 10, start_engine("no")), *(torch.rand(1, 3, 32, 32, generator=rng("b", d)) * 2 - 1 for d in "xy")
+    config = ONE.replace(**OBJECTIVES[name], **more)
+    x, y = (torch.rand(1, 3, 32, 32, generator=rng("b", d)) * 2 - 1 for d in "xy")
+    return TrainState(config, 10, Accelerator(), METHODS[config.method]), x, y
+
+
+def term_of(state, name, view, step=0, purpose="source"):
+    "The value of one content loss of the global branch."
+    inputs = step_inputs(state.config, 100, step)
+    return state.method.losses[name](Compared(state, "global", view, inputs, purpose)).value.item()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_and_logs_only_its_terms(name):
     t, x, y = start(name)
-    record = t.take(METHODS[t.config.method].step, x, y)
+    record = take(t, x, y)
     weighted = {k.split("_")[0] for k in record if k != "ts_weight" and k.split("_")[0] in ("hdce", "ts", "nce", "relation", "scc", "cycle", "geometry", "identity")}
-    assert weighted == {k for k in ("hdce", "ts", "nce", "relation", "scc", "cycle", "geometry", "identity") if getattr(t.config, f"lambda_{k}")}
+    assert weighted == {k for k in ("hdce", "ts", "nce", "relation", "scc", "cycle", "geometry", "identity") if getattr(t.config.objective, f"lambda_{k}")}
     assert all(torch.isfinite(torch.tensor(v)) for v in record.values())
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "gcgan", "fastcut"])
 def test_a_resumed_baseline_ends_bit_for_bit_like_one_that_never_stopped(folders, tmp_path, name):  # noqa: F811
-    config = replace(ONE, **OBJECTIVES[name])
+    config = ONE.replace(**OBJECTIVES[name])
     run(folders, tmp_path / "whole", config)
-    def interrupt(step, record):
-        if step == 2: signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "halves", config, on_step=interrupt)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "halves", config, hooks=[Interrupt(2)])
     run(folders, tmp_path / "halves", config, resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
     SemST.from_pretrained(tmp_path / "whole")                                    # and translates like any other run
@@ -66,7 +74,7 @@ def test_cyclegan_is_two_games_and_two_cycles():
         identity = F.l1_loss(there(y).fused, y) + F.l1_loss(back(x).fused, x)
         d_loss = least_squares(d, y, y_fake) + least_squares(d_x, x, x_fake)
         gan = (d(y_fake) - 1).square().mean() + (d_x(x_fake) - 1).square().mean()
-    r = t.take(METHODS["cyclegan"].step, x, y)
+    r = take(t, x, y)
     for name, value in dict(cycle=cycle, identity=identity, d_loss=d_loss, gan=gan).items(): assert r[name] == pytest.approx(value.item(), rel=1e-4), name
     assert r["g_loss"] == pytest.approx(r["gan"] + 10 * r["cycle"] + 5 * r["identity"], rel=1e-5)
 
@@ -80,7 +88,7 @@ def test_gcgan_is_two_games_and_one_gap():
         d_loss = least_squares(d, y, y_fake) + least_squares(d_turned, turn(y), y_turned)
         gan = (d(y_fake) - 1).square().mean() + (d_turned(y_turned) - 1).square().mean()
         identity = F.l1_loss(paint(y), y)
-    r = t.take(METHODS["gcgan"].step, x, y)
+    r = take(t, x, y)
     for name, value in dict(geometry=F.l1_loss(turn(y_fake), y_turned), identity=identity, d_loss=d_loss, gan=gan).items(): assert r[name] == pytest.approx(value.item(), rel=1e-4), name
     assert r["g_loss"] == pytest.approx(r["gan"] + 20 * r["geometry"] + 3 * r["identity"], rel=1e-5)
 
@@ -104,12 +112,12 @@ def test_a_term_is_its_loss_between_translation_and_source(name, term):
     net = t.model.branches["global"]
     net.embedder.apply(lambda m: torch.nn.init.xavier_normal_(m.weight) if isinstance(m, torch.nn.Linear) else None)
     view = t.model(x).views["global"]
-    where = [sample_locations(*f.shape[-2:], t.config.patches, rng(0, 0, "global", tap)) for tap, f in enumerate(view.feats)]
+    where = [sample_locations(*f.shape[-2:], t.config.objective.patches, rng(0, 0, "global", tap)) for tap, f in enumerate(view.feats)]
     q, k = net.embedder(net.generator.encode(view.y), where), net.embedder(net.generator.encode(x), where)
-    losses = dict(nce=patch_nce, relation=relation_loss, hdce=lambda q, k: hdce_loss(q, k, 20.0))
+    losses = dict(nce=patch_nce, relation=relation_loss, hdce=lambda q, k: hdce_loss(q, k, 50.0))
     expected = scc_released(x, view.y).item() if term == "scc" else sum(losses[term](*pair).item() for pair in zip(q, k)) / len(q)
     other = scc_released(view.y, view.y).item() if term == "scc" else sum(losses[term](b, a).item() for a, b in zip(q, k)) / len(q)
-    measured = content_losses(t, "global", view, (), 20.0, {term})[term].item()
+    measured = term_of(t, term, view)
     assert measured == pytest.approx(expected, rel=1e-5)
     if term != "relation": assert measured != pytest.approx(other, rel=1e-5)       # translation and source do not change places
 
@@ -118,7 +126,7 @@ def test_a_term_is_its_loss_between_translation_and_source(name, term):
 def test_every_network_of_a_game_learns(name):
     t, x, y = start(name)
     before = {k: v.clone() for k, v in t.networks.state_dict().items()}
-    t.take(METHODS[name].step, x, y)
+    take(t, x, y)
     moved = {k.split(".")[0] for k, v in t.networks.state_dict().items() if not torch.equal(v, before[k])}
     assert moved == set(t.networks) == {"semst", "average", "discriminator", "other_discriminator"} | ({"back"} if name == "cyclegan" else set())
 
@@ -132,7 +140,7 @@ def test_mirror_compares_mirrored_pictures():
     y = torch.rand(1, 3, 32, 32, generator=rng("another")) * 2 - 1
     def nce(mirror, turn, step):
         view = View(turn(x), turn(y), generator.encode(turn(x)))
-        return content_losses(_with(t, mirror, step), "global", view, (), 10.0, {"nce"})["nce"].item()
+        return term_of(_with(t, mirror), "nce", view, step)
     same, mirrored = (lambda v: v), (lambda v: v.flip(-1))
     kinds = []
     for step in range(12):
@@ -142,58 +150,57 @@ def test_mirror_compares_mirrored_pictures():
     assert 0 < sum(kinds) < 12
 
 
-def _with(training, mirror, step):
-    training.config, training.step = replace(training.config, mirror=mirror), step
+def _with(training, mirror):
+    training.config = training.config.replace(mirror=mirror)
     return training
 
 
 def test_identity_is_the_contrastive_loss_on_the_target():
     t, x, y = start("cut")
-    purpose = ("identity",)
-    expected = content_losses(t, "global", t.model(y).views["global"], purpose, 50.0, {"nce"})["nce"].item()
-    assert t.take(train_step, x, y)["identity_global"] == pytest.approx(expected, rel=1e-5)
+    expected = term_of(t, "nce", t.model(y).views["global"], purpose="identity")
+    assert take(t, x, y)["identity_global"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_hard_negatives_switched_off_is_decoupled_infonce():
     q, k = (F.normalize(torch.randn(1, 32, 16), dim=-1) for _ in "qk")
-    config = replace(ONE, **OBJECTIVES["semst-without-hard-negatives"])
-    assert hdce_loss(q, k, config.gamma_start).item() == pytest.approx(hdce_loss(q, k, None).item(), abs=1e-4)
+    config = ONE.replace(**OBJECTIVES["semst-without-hard-negatives"])
+    assert hdce_loss(q, k, config.objective.gamma_start).item() == pytest.approx(hdce_loss(q, k, None).item(), abs=1e-4)
 
 
 def test_presets_and_errors(folders, tmp_path):  # noqa: F811
     assert set(BASELINES) <= set(PRESETS)
-    for cls in (CycleGAN, GcGAN):
-        with pytest.raises(InputError, match="one scale"): cls(PRESETS["paper"], 1, start_engine("no"))
-    with pytest.raises(InputError, match="method 'magic' is none of semst, cyclegan, gcgan"): train(*folders, tmp_path / "r", replace(ONE, method="magic"), quiet=True)
+    for networks in (cyclegan_networks, gcgan_networks):
+        with pytest.raises(InputError, match="one scale"): networks(PRESETS["paper"])
+    with pytest.raises(InputError, match="unknown method 'magic': one of semst, cyclegan, gcgan"): run(folders, tmp_path / "r", ONE.replace(method="magic"))
     assert not (tmp_path / "r").exists()
 
 
 def test_a_setting_younger_than_the_run_has_its_default(folders, tmp_path):  # noqa: F811
-    run(folders, tmp_path / "r", replace(ONE, steps=2))
+    run(folders, tmp_path / "r", ONE.replace(steps=2))
     about = json.loads((tmp_path / "r/config.json").read_text())
     for key in ("method", "lambda_nce", "mirror"): del about["config"][key]
     (tmp_path / "r/config.json").write_text(json.dumps(about))
-    run(folders, tmp_path / "r", replace(ONE, steps=2), resume=True)
+    run(folders, tmp_path / "r", ONE.replace(steps=2), resume=True)
     assert last_checkpoint(tmp_path / "r").name == "step_00000002"
 
 
-BATCHES = {name: replace(ONE, **dict(lambda_identity=1.0) | objective) for name, objective in OBJECTIVES.items()} | {
-    "two scales": replace(TWO, lambda_identity=1.0), "two scales, no detail": replace(TWO, detail=0.0), "density": replace(TWO, weighting="density"),
-    "frozen": replace(ONE, ts_embedder="frozen"), "momentum": replace(ONE, ts_embedder="momentum"), "source not detached": replace(ONE, detach_source=False)}
+BATCHES = {name: ONE.replace(**dict(lambda_identity=1.0) | objective) for name, objective in OBJECTIVES.items()} | {
+    "two scales": TWO.replace(lambda_identity=1.0), "two scales, no detail": TWO.replace(detail=0.0), "density": TWO.replace(weighting="density"),
+    "frozen": ONE.replace(ts_embedder="frozen"), "momentum": ONE.replace(ts_embedder="momentum"), "source not detached": ONE.replace(detach_source=False)}
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_a_batch_of_two_is_the_mean_of_its_pictures(name):
     "Every term of every objective, and the gradients, in float64: negatives, statistics, boxes and normalisations are each picture's own."
-    config = replace(BATCHES[name], lr=1e-12, batch_size=2, ema=0.0, ts_warmup=0.0)           # so slow that the D step does not change what G meets
+    config = BATCHES[name].replace(lr=1e-12, batch_size=2, ema=0.0, ts_warmup=0.0)           # so slow that the D step does not change what G meets
     method, size = METHODS[config.method], config.model.crop
     def step(x, y):
-        training = method.training(config, 10, start_engine("no"))
+        training = TrainState(config, 10, Accelerator(), method)
         training.step = 4
         torch.manual_seed(5)
         for p in training.networks.parameters(): torch.nn.init.xavier_normal_(p) if p.ndim > 1 else torch.nn.init.normal_(p, std=0.1)
         training.networks.double()
         with mock.patch.object(torch.Tensor, "float", lambda v: v if v.dtype == torch.float64 else v.to(torch.float32)):       # what is taken out of half precision stays double here
-            record = training.take(method.step, x, y)
+            record = take(training, x, y)
         return record, torch.cat([p.grad.flatten() for n in training.networks.values() for p in n.parameters() if p.grad is not None])
     x, y = (torch.rand(2, 3, size, size, generator=rng("two", d)).double() * 2 - 1 for d in "xy")
     x[1], y[1] = 0.3 * x[1], 0.2 * y[1]                                                       # two pictures of different kinds
