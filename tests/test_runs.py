@@ -1,5 +1,6 @@
 "A run: what is saved, what stops it, that stopping costs nothing, and that processes agree."
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -8,7 +9,6 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,13 +19,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_trainer import ONE, TWO
 
-import semst.baselines
-import semst.runs
+import semst.hooks
+import semst.training
+from semst.checkpoint import last_checkpoint, on_schedule
+from semst.config import TrainConfig
 from semst.data import InputError, UnpairedCrops
-from semst.model import SemST, checkpoints, find_weights
-from semst.runs import NonFiniteLoss, alarms, claimed, fingerprint, last_checkpoint, on_schedule, patient, read_log, same_images, train
+from semst.hooks import Alarms, Checkpoints, Hook, Progress, default_hooks
+from semst.methods import OBJECTIVES
+from semst.model import SemST, checkpoints, find_weights, translate_whole
+from semst.run_folder import fingerprint, read_log, run_lock, same_images
 from semst.synthetic.scenes import write_scenes
-from semst.trainer import TrainConfig, Training, start_engine
+from semst.training import NonFiniteLoss, ignore_signals, train
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,33 @@ def folders(tmp_path_factory):
     return root / "horse" / "images", root / "zebra" / "images"
 
 
-def run(folders, out, config, **more): return train(*folders, out, config, quiet=True, **more)
+class Interrupt(Hook):
+    "Sends Ctrl-C after a step."
+    def __init__(self, at):
+        self.at = at
+
+    def step(self, training, record):
+        if training.state.step == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+class OnStep(Hook):
+    "Calls a function with the training and the record."
+    def __init__(self, call, at=None):
+        self.call, self.at = call, at
+
+    def step(self, training, record):
+        if self.at in (None, training.state.step):
+            self.call(training, record)
+
+
+def fail(training, record):
+    raise RuntimeError("power cut")
+
+
+def run(folders, out, config, hooks=(), **more):
+    "Train without a bar; `hooks` come after the default ones."
+    return train(folders, out, config, hooks=default_hooks(progress=False) + list(hooks), **more)
 
 def weights(out): return {f"{f.name}/{k}": v for f in last_checkpoint(out).glob("*.safetensors") for k, v in load_file(f).items()}
 
@@ -44,29 +74,25 @@ def assert_same(a, b):
     for k in a: assert torch.equal(a[k], b[k]), k
 
 
-@pytest.mark.parametrize("config", [ONE, TWO, replace(TWO, ts_embedder="momentum", lambda_identity=1.0, batch_size=2)], ids=["one scale", "two scales", "momentum"])
+@pytest.mark.parametrize("config", [ONE, TWO, TWO.replace(ts_embedder="momentum", lambda_identity=1.0, batch_size=2)], ids=["one scale", "two scales", "momentum"])
 def test_a_resumed_run_ends_bit_for_bit_like_one_that_never_stopped(folders, tmp_path, config):
     run(folders, tmp_path / "whole", config)
-    def interrupt(step, record):
-        if step == 2: signal.raise_signal(signal.SIGINT)             # in the middle of the first epoch of five images
-    with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6"): run(folders, tmp_path / "halves", config, on_step=interrupt)
-    assert last_checkpoint(tmp_path / "halves").name == "step_00000003"
-    run(folders, tmp_path / "halves", replace(config), resume=True)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 2 of 6"): run(folders, tmp_path / "halves", config, hooks=[Interrupt(2)])
+    assert last_checkpoint(tmp_path / "halves").name == "step_00000002"
+    run(folders, tmp_path / "halves", config, resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
     steps = [json.loads(line)["step"] for line in (tmp_path / "halves/log.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_stop_costs_no_checkpoint_on_schedule(folders, tmp_path):
-    config, there = replace(ONE, steps=8, checkpoint_every=2, keep=4), lambda: [int(c.name[5:]) for c in checkpoints(tmp_path / "r")]
-    def interrupt(step, record):
-        if step == 4: signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "r", config, on_step=interrupt)
+    config, there = ONE.replace(steps=8, checkpoint_every=2, keep=4), lambda: [int(c.name[5:]) for c in checkpoints(tmp_path / "r")]
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "r", config, hooks=[Interrupt(5)])
     assert there() == [2, 4, 5] and [c.name for c in on_schedule(tmp_path / "r")] == ["step_00000002", "step_00000004"]
     shutil.copytree(tmp_path / "r", tmp_path / "other")
     run(folders, tmp_path / "r", config, resume=True)
     assert there() == [2, 4, 6, 8]
-    run(folders, tmp_path / "other", replace(config, checkpoint_every=7), resume=True)        # what was due when it was written stays
+    run(folders, tmp_path / "other", config.replace(checkpoint_every=7), resume=True)        # what was due when it was written stays
     assert [int(c.name[5:]) for c in checkpoints(tmp_path / "other")] == [2, 4, 7, 8]
     state = tmp_path / "other/checkpoints/step_00000007/state.json"
     state.write_text(json.dumps({k: v for k, v in json.loads(state.read_text()).items() if k != "scheduled"}))
@@ -75,8 +101,9 @@ def test_a_stop_costs_no_checkpoint_on_schedule(folders, tmp_path):
 
 def test_the_clock_asks_for_a_checkpoint_that_goes_with_the_next(folders, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(semst.runs, "UNSAVED", 0)                          # no step is to be lost
-    run(folders, tmp_path / "r", replace(ONE, steps=7, checkpoint_every=3, keep=2), on_step=lambda step, record: seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")]))
+    look = OnStep(lambda *_: seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")]))
+    hooks = [Alarms(), Checkpoints(seconds=0), look]                       # no step is to be lost
+    train(folders, tmp_path / "r", ONE.replace(steps=7, checkpoint_every=3, keep=2), hooks=hooks)
     assert seen == [[1], [1, 2], [3], [3, 4], [3, 4, 5], [3, 6], [6, 7]]
 
 
@@ -85,36 +112,113 @@ def test_the_clock_begins_anew_with_every_checkpoint(folders, tmp_path, monkeypa
     def clock():
         now[0] += 1e-3
         return now[0]
-    def hundred_seconds(step, record):
+    def hundred_seconds(training, record):
         now[0] += 100
         seen.append([int(c.name[5:]) for c in checkpoints(tmp_path / "r")])
-    monkeypatch.setattr(semst.runs.time, "perf_counter", clock)
-    monkeypatch.setattr(semst.runs, "UNSAVED", 250)
-    run(folders, tmp_path / "r", replace(ONE, steps=7, checkpoint_every=100, keep=1), on_step=hundred_seconds)
+    monkeypatch.setattr(semst.hooks.time, "perf_counter", clock)
+    hooks = [Checkpoints(seconds=250), OnStep(hundred_seconds)]
+    train(folders, tmp_path / "r", ONE.replace(steps=7, checkpoint_every=100, keep=1), hooks=hooks)
     assert seen == [[], [], [], [4], [4], [4], [7]]
 
 
-def test_resume_after_a_crash_repeats_the_lost_steps(folders, tmp_path):
+def test_an_error_in_a_hook_leaves_a_checkpoint_of_the_last_whole_step(folders, tmp_path):
     run(folders, tmp_path / "whole", ONE)
-    def crash(step, record):
-        if step == 5: raise RuntimeError("power cut")
-    with pytest.raises(RuntimeError): run(folders, tmp_path / "cut", ONE, on_step=crash)
-    assert last_checkpoint(tmp_path / "cut").name == "step_00000004"
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "cut", ONE, hooks=[OnStep(fail, at=5)])
+    assert last_checkpoint(tmp_path / "cut").name == "step_00000005"
     run(folders, tmp_path / "cut", ONE, resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
-    steps = [json.loads(line)["step"] for line in (tmp_path / "cut/log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert [r["step"] for r in read_log(tmp_path / "cut/log.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_an_error_inside_a_step_saves_nothing_of_it(folders, tmp_path, monkeypatch):
+    run(folders, tmp_path / "whole", ONE)
+    follow = semst.training.TrainState.update_averages
+
+    def broken(state, inputs):
+        if state.step == 4:
+            raise RuntimeError("power cut")                        # both players have moved, the average has not
+        follow(state, inputs)
+    monkeypatch.setattr(semst.training.TrainState, "update_averages", broken)
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "cut", ONE.replace(checkpoint_every=3))
+    assert last_checkpoint(tmp_path / "cut").name == "step_00000003"
+    monkeypatch.undo()
+    run(folders, tmp_path / "cut", ONE.replace(checkpoint_every=3), resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+def test_a_hook_can_stop_and_hooks_are_ended(folders, tmp_path):
+    heard = []
+
+    class Told(Hook):
+        def start(self, training): heard.append("start")
+        def checkpoint(self, training, folder): heard.append(folder.name)
+        def end(self, training): heard.append("end")
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 3 of 6"):
+        run(folders, tmp_path / "r", ONE, hooks=[Told(), OnStep(lambda training, _: training.stop(), at=3)])
+    assert heard == ["start", "step_00000002", "end", "step_00000003"]
+
+
+def test_a_resumed_run_may_become_longer_and_says_so(folders, tmp_path, capsys):
+    run(folders, tmp_path / "r", ONE.replace(steps=4))
+    train(folders, tmp_path / "r", ONE.replace(steps=8), hooks=default_hooks(), resume=True)
+    assert "was to have 4 steps and has 8 now" in capsys.readouterr().err
+    log = read_log(tmp_path / "r/log.jsonl")
+    assert [r["step"] for r in log] == list(range(1, 9))
+    assert log[3]["lr"] == pytest.approx(1e-4, rel=1e-3) and log[4]["lr"] == pytest.approx(2e-4, rel=1e-3)   # of the new length
+    assert json.loads((tmp_path / "r/config.json").read_text())["steps"] == 8
+
+
+class Noise(torch.utils.data.Dataset):
+    "Pairs that are no files."
+    def __len__(self): return 5
+    def __getitem__(self, i): return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)).mul(2).sub(1).unbind()
+
+
+def test_any_dataset_of_pairs_trains_and_resumes(tmp_path):
+    run(Noise(), tmp_path / "whole", ONE)
+    with pytest.raises(KeyboardInterrupt): run(Noise(), tmp_path / "halves", ONE, hooks=[Interrupt(2)])
+    run(Noise(), tmp_path / "halves", ONE, resume=True)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
+    with pytest.raises(InputError, match="began with other data|others by name"):
+        run(torch.utils.data.TensorDataset(torch.zeros(5, 3, 32, 32), torch.zeros(5, 3, 32, 32)), tmp_path / "halves", ONE, resume=True)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_other_channel_counts_train_and_translate(tmp_path, channels):
+    pairs = torch.utils.data.TensorDataset(*torch.rand(2, 5, channels, 32, 32).mul(2).sub(1))
+    config = ONE.replace(steps=2, in_channels=channels, out_channels=channels, lambda_identity=1.0)
+    run(pairs, tmp_path / "r", config)
+    model = SemST.from_pretrained(tmp_path / "r")
+    assert translate_whole(model, torch.zeros(1, channels, 40, 36)).fused.shape == (1, channels, 40, 36)
+
+
+def test_channel_counts_that_differ_need_a_method_without_contrast(tmp_path):
+    with pytest.raises(InputError, match="lambda_hdce compares source and translation"): ONE.replace(out_channels=1)
+    x, y = torch.rand(5, 3, 32, 32), torch.rand(5, 1, 32, 32)
+    config = ONE.replace(steps=2, out_channels=1, **OBJECTIVES["cyclegan"] | dict(lambda_identity=0.0))
+    model = run(torch.utils.data.TensorDataset(x, y), tmp_path / "r", config)
+    assert translate_whole(model, x[:1]).fused.shape == (1, 1, 32, 32)
+
+
+def test_a_foreign_folder_is_not_taken_over(folders, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/config.json").write_text("{}")
+    (tmp_path / "theirs/log.jsonl").write_text("precious")
+    with pytest.raises(InputError, match="config.json: is damaged"): run(folders, tmp_path / "theirs", ONE)
+    (tmp_path / "theirs/thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="holds thesis.tex, which is no run's"): run(folders, tmp_path / "theirs", ONE)
+    assert (tmp_path / "theirs/log.jsonl").read_text() == "precious"
 
 
 def test_workers_do_not_change_the_result(folders, tmp_path):
-    for n in (0, 2): run(folders, tmp_path / str(n), replace(ONE, workers=n))
+    for n in (0, 2): run(folders, tmp_path / str(n), ONE.replace(workers=n))
     assert_same(weights(tmp_path / "0"), weights(tmp_path / "2"))
 
 
 def test_the_seed_does(folders, tmp_path):
-    for s in (0, 1): run(folders, tmp_path / str(s), replace(ONE, seed=s, steps=1))
+    for s in (0, 1): run(folders, tmp_path / str(s), ONE.replace(seed=s, steps=1))
     a, b = weights(tmp_path / "0"), weights(tmp_path / "1")
-    assert not torch.equal(a["semst.safetensors/branches.global.generator.model.1.weight"], b["semst.safetensors/branches.global.generator.model.1.weight"])
+    assert not torch.equal(a["semst.safetensors/global_branch.generator.model.1.weight"], b["semst.safetensors/global_branch.generator.model.1.weight"])
 
 
 def launch(folders, out, settings, step=None, then="pass", resume=False) -> subprocess.CompletedProcess:
@@ -122,13 +226,18 @@ def launch(folders, out, settings, step=None, then="pass", resume=False) -> subp
     script = out.parent / "go.py"
     script.write_text(f"""
 import signal, sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
-from dataclasses import replace
 from accelerate import PartialState
 from test_trainer import TWO
-from semst.runs import train
-def on_step(step, record):
-    if step == {step} and PartialState().process_index == 1: {then}
-try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(out)!r}, replace(TWO, batch_size=2, {settings}), quiet=True, on_step=on_step, resume={resume})
+import semst.training
+from semst.training import Training, train
+step = Training.step
+def and_then(training, batch):
+    record = step(training, batch)
+    if training.state.step == {step} and PartialState().process_index == 1: {then}
+    return record
+Training.step = and_then
+from semst.hooks import default_hooks
+try: train(({str(folders[0])!r}, {str(folders[1])!r}), {str(out)!r}, TWO.replace(batch_size=2, {settings}), hooks=default_hooks(progress=False), resume={resume})
 except KeyboardInterrupt as stopped: print(stopped, flush=True)
 assert PartialState().num_processes == 2
 """)
@@ -138,7 +247,7 @@ assert PartialState().num_processes == 2
 
 def test_two_processes_share_a_batch_like_one(folders, tmp_path):
     "The same global batch, the same gradients up to rounding, one log; every term of the objective has a weight from the first step on."
-    run(folders, tmp_path / "one", replace(TWO, batch_size=2, steps=1, ts_warmup=0.0, lambda_identity=1.0))
+    run(folders, tmp_path / "one", TWO.replace(batch_size=2, steps=1, ts_warmup=0.0, lambda_identity=1.0))
     done = launch(folders, tmp_path / "two", "steps=1, ts_warmup=0.0, lambda_identity=1.0")
     assert done.returncode == 0, done.stderr
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -156,9 +265,9 @@ def test_two_processes_share_a_batch_like_one(folders, tmp_path):
 
 def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(folders, tmp_path):
     done = launch(folders, tmp_path / "run", "steps=5", step=2, then="signal.raise_signal(signal.SIGTERM)")
-    assert done.returncode == 0 and done.stdout.count("stopped at step 3 of 5") == 2, done.stderr
-    assert last_checkpoint(tmp_path / "run").name == "step_00000003"
-    five = replace(TWO, batch_size=2, steps=5)
+    assert done.returncode == 0 and done.stdout.count("stopped at step 2 of 5") == 2, done.stderr
+    assert last_checkpoint(tmp_path / "run").name == "step_00000002"
+    five = TWO.replace(batch_size=2, steps=5)
     run(folders, tmp_path / "run", five, resume=True)
     run(folders, tmp_path / "whole", five)
     ours, whole = (read_log(tmp_path / name / "log.jsonl") for name in ("run", "whole"))
@@ -168,10 +277,8 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(folders, tmp
 
 
 def test_one_process_begins_and_two_go_on(folders, tmp_path):
-    five = replace(TWO, batch_size=2, steps=5, lambda_identity=1.0)
-    def interrupt(step, record):
-        if step == 2: signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "run", five, on_step=interrupt)
+    five = TWO.replace(batch_size=2, steps=5, lambda_identity=1.0)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "run", five, hooks=[Interrupt(2)])
     done = launch(folders, tmp_path / "run", "steps=5, lambda_identity=1.0", resume=True)
     assert done.returncode == 0, done.stderr
     run(folders, tmp_path / "whole", five)
@@ -206,23 +313,19 @@ def test_a_loss_that_is_not_finite_in_one_process_ends_both_and_names_all_images
 
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(folders, tmp_path):
-    def poison(step, record):
-        if step == 4: seen["training"].model.branches["global"].generator.model[1].weight.data.fill_(torch.nan)
-    seen, init = {}, Training.__init__
-    def remember(self, *a): init(self, *a); seen["training"] = self
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "__init__", remember)
-        with pytest.raises(NonFiniteLoss) as stop: run(folders, tmp_path / "r", ONE, on_step=poison)
+    def poison(training, record):
+        training.state.model.global_branch.generator.model[1].weight.data.fill_(torch.nan)
+    with pytest.raises(NonFiniteLoss) as stop: run(folders, tmp_path / "r", ONE, hooks=[OnStep(poison, at=4)])
     message = str(stop.value)
     assert "step 5" in message and "gan = nan" in message and ".png" in message and "step_00000004" in message
     assert all(v.isfinite().all() for v in weights(tmp_path / "r").values())
 
 
 def test_a_run_keeps_its_settings_and_images(folders, tmp_path):
-    run(folders, tmp_path / "r", replace(ONE, steps=2))
-    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", replace(ONE, steps=2))
-    with pytest.raises(InputError, match="began with lr = 0.0002, not 0.001"): run(folders, tmp_path / "r", replace(ONE, steps=2, lr=1e-3), resume=True)
-    with pytest.raises(InputError, match="the images are not those that .* began with: their names agree, but most sizes do not"): train(folders[1], folders[1], tmp_path / "r", replace(ONE, steps=2), resume=True, quiet=True)
+    run(folders, tmp_path / "r", ONE.replace(steps=2))
+    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", ONE.replace(steps=2))
+    with pytest.raises(InputError, match="began with lr = 0.0002, not 0.001"): run(folders, tmp_path / "r", ONE.replace(steps=2, lr=1e-3), resume=True)
+    with pytest.raises(InputError, match="the images are not those that .* began with: their names agree, but most sizes do not"): run((folders[1], folders[1]), tmp_path / "r", ONE.replace(steps=2), resume=True)
     with pytest.raises(InputError, match="not a run"): run(folders, tmp_path / "none", ONE, resume=True)
 
 
@@ -233,29 +336,27 @@ def test_a_damaged_image_is_named_and_nothing_is_lost(folders, tmp_path):
     victim = Path(order[4]["x_file"])                                  # the previews show the other four
     whole = victim.read_bytes()
     victim.write_bytes(whole[:60] + b"\xff" * (len(whole) - 80) + whole[-20:])           # its header and its size are right, its pixels are not
-    config = replace(ONE, workers=1, load_size=32, checkpoint_every=4)          # what is saved on the way out lies there already
-    with pytest.raises(InputError) as stop: train(bad, folders[1], tmp_path / "r", config, quiet=True)      # read by a loader process
+    config = ONE.replace(workers=1, load_size=32, checkpoint_every=4)          # what is saved on the way out lies there already
+    with pytest.raises(InputError) as stop: run((bad, folders[1]), tmp_path / "r", config)      # read by a loader process
     assert str(victim) in str(stop.value) and str(stop.value).endswith("put a good copy in its place and go on with --resume") and "\n" not in str(stop.value)
     assert last_checkpoint(tmp_path / "r").name == "step_00000004"
     victim.write_bytes(whole)
-    train(bad, folders[1], tmp_path / "r", config, resume=True, quiet=True)
-    train(bad, folders[1], tmp_path / "whole", config, quiet=True)
+    run((bad, folders[1]), tmp_path / "r", config, resume=True)
+    run((bad, folders[1]), tmp_path / "whole", config)
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
 
 
 def test_a_good_copy_of_other_size_may_take_the_place_of_a_damaged_image(folders, tmp_path):
     images = tmp_path / "images"
     shutil.copytree(folders[0], images)
-    config = replace(ONE, steps=2, checkpoint_every=1)
-    def stop_after_one(step, record):
-        if step == 1: raise KeyboardInterrupt
+    config = ONE.replace(steps=2, checkpoint_every=1)
     with pytest.raises(KeyboardInterrupt):
-        train(images, folders[1], tmp_path / "r", config, on_step=stop_after_one, quiet=True)
+        run((images, folders[1]), tmp_path / "r", config, hooks=[Interrupt(1)])
     victim = sorted(images.iterdir())[0]
     Image.open(victim).rotate(90).save(victim, compress_level=0)
-    with pytest.warns(UserWarning, match=f"{images}: some images have other sizes in bytes"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    with pytest.warns(UserWarning, match=f"{images}: some images have other sizes in bytes"): run((images, folders[1]), tmp_path / "r", config, resume=True)
     victim.unlink()
-    with pytest.raises(InputError, match=r"the images are not those that .* began with \(others by name; 5 then, 4 now\)"): train(images, folders[1], tmp_path / "r", config, resume=True, quiet=True)
+    with pytest.raises(InputError, match=r"the images are not those that .* began with \(others by name; 5 then, 4 now\)"): run((images, folders[1]), tmp_path / "r", config, resume=True)
 
 
 @pytest.mark.parametrize("replaced, files, outcome", [(0, 5000, None), (200, 5000, "warning"), (2, 4, "warning"), (3, 4, "error"), (5000, 5000, "error")])
@@ -277,12 +378,12 @@ def test_few_replaced_images_are_a_repair_and_most_are_another_folder(replaced, 
     with pytest.raises(InputError, match="others by name"): same_images(was | dict(images=files - 1), now, "horses", tmp_path)
 
 
-@pytest.mark.parametrize("method, critics", [("semst", 1), ("cyclegan", 2)])
-def test_the_alarm_hears_the_mean_of_the_critics(method, critics, folders, tmp_path, monkeypatch):
-    heard, records = [], []
-    monkeypatch.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: heard.append((critics, record["d_loss"], record["luminance"])) or {})
-    run(folders, tmp_path / "r", replace(ONE, steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0), on_step=lambda step, record: records.append(record))
-    assert heard == [(critics, records[0]["d_loss"], records[0]["luminance"])]
+@pytest.mark.parametrize("method, discriminators", [("semst", 1), ("cyclegan", 2)])
+def test_the_alarm_expects_the_loss_of_all_discriminators(method, discriminators, folders, tmp_path):
+    alarms = Alarms()
+    config = ONE.replace(steps=1, method=method, lambda_hdce=0.0, lambda_ts=0.0)
+    train(folders, tmp_path / "r", config, hooks=[alarms])
+    assert alarms.levels["d_won"] == pytest.approx(0.05 * discriminators * math.log(2))
 
 
 def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_path):
@@ -290,10 +391,9 @@ def test_a_cluster_s_signal_to_all_processes_leaves_a_checkpoint(folders, tmp_pa
     script = tmp_path / "go.py"
     script.write_text(f"""
 import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
-from dataclasses import replace
 from test_trainer import ONE
-from semst.runs import train
-try: train({str(folders[0])!r}, {str(folders[1])!r}, {str(tmp_path / "r")!r}, replace(ONE, workers=1, steps=100_000, checkpoint_every=100_000), quiet=True)
+from semst.training import train
+try: train(({str(folders[0])!r}, {str(folders[1])!r}), {str(tmp_path / "r")!r}, ONE.replace(workers=1, steps=100_000, checkpoint_every=100_000))
 except KeyboardInterrupt as stopped: print(stopped)
 """)
     job = subprocess.Popen([sys.executable, script], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
@@ -314,11 +414,10 @@ def test_an_error_that_is_kept_does_not_keep_the_loader_alive(folders, tmp_path)
     script = tmp_path / "go.py"
     script.write_text(f"""
 import sys, time; sys.path.insert(0, {os.path.dirname(__file__)!r})
-from dataclasses import replace
 from multiprocessing import active_children
 from test_trainer import ONE
-from semst.runs import train
-try: train({str(bad)!r}, {str(folders[1])!r}, {str(tmp_path / "r")!r}, replace(ONE, workers=1, load_size=32), quiet=True)
+from semst.training import train
+try: train(({str(bad)!r}, {str(folders[1])!r}), {str(tmp_path / "r")!r}, ONE.replace(workers=1, load_size=32))
 except Exception as e: kept = e
 print(type(kept).__name__, len(active_children()), flush=True)
 """)
@@ -327,7 +426,7 @@ print(type(kept).__name__, len(active_children()), flush=True)
 
 
 def test_a_loader_process_outlives_a_signal_but_not_for_ever():
-    loader = multiprocessing.get_context("fork").Process(target=lambda: (patient(0), time.sleep(100)))
+    loader = multiprocessing.get_context("fork").Process(target=lambda: (ignore_signals(0), time.sleep(100)))
     before = signal.getsignal(signal.SIGTERM)
     loader.start()
     time.sleep(1)
@@ -341,11 +440,12 @@ def test_a_loader_process_outlives_a_signal_but_not_for_ever():
 
 def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(folders, tmp_path, monkeypatch):
     class Killed(BaseException): pass
+
     def killed(draft, final):
         if str(final).endswith("step_00000004"): raise Killed
-        return replaced(draft, final)
-    replaced = os.replace
-    monkeypatch.setattr(os, "replace", killed)
+        return rename(draft, final)
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", killed)
     with pytest.raises(Killed): run(folders, tmp_path / "r", ONE)
     monkeypatch.undo()
     assert last_checkpoint(tmp_path / "r").name == "step_00000002"
@@ -354,30 +454,57 @@ def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(fol
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
 
 
-def test_alarm_rings_when_the_discriminator_has_won():
-    listen = alarms("bce", critics=2)
-    assert not any(listen(dict(d_loss=1.2, luminance=0.3)) for _ in range(500))
-    heard = [listen(dict(d_loss=0.05, luminance=0.3)) for _ in range(500)]                # 0.025 of each of two: below a twentieth of log 2
-    assert heard[0] == {} and len(heard[-1]) == 1 and "it has won" in heard[-1]["d_won"]
-    assert not any(alarms("bce", critics=1)(dict(d_loss=0.05, luminance=0.3)) for _ in range(500))       # each hears but one
+def rings(alarms, d_loss, luminance, times):
+    "The records after so many equal steps: which alarms ring."
+    for _ in range(times):
+        record = dict(d_loss=d_loss, luminance=luminance)
+        alarms.step(None, record)
+    return [name for name in ("d_won", "inverted") if record[f"alarm_{name}"]]
 
 
-def test_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch(folders, tmp_path, capsys):
-    listen = alarms("lsgan", critics=1)
-    assert not any(listen(dict(d_loss=0.5, luminance=-1.0)) for _ in range(10))
-    heard = [listen(dict(d_loss=0.5, luminance=-0.5)) for _ in range(300)]
-    assert len(heard[-1]) == 1 and "colours are inverted" in heard[-1]["inverted"]
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(semst.runs, "alarms", lambda gan, critics: lambda record: {"d_won": "all is lost"})
-        train(*folders, tmp_path / "r", replace(ONE, steps=100, log_every=100, sample_every=100, checkpoint_every=100))
-        assert "step 100: all is lost" in capsys.readouterr().out
-        train(*folders, tmp_path / "q", replace(ONE, steps=1, log_every=1), quiet=True)   # nothing is shown, but the log tells
-    assert [(r["alarm_d_won"], r["alarm_inverted"]) for r in read_log(tmp_path / "q/log.jsonl")] == [(1, 0)]
+def listening(gan, discriminators):
+    "Alarms at the beginning of a training."
+    alarms = Alarms()
+    players = dict(discriminator=dict.fromkeys(range(discriminators)))
+    alarms.start(SimpleNamespace(config=ONE.replace(gan=gan), state=SimpleNamespace(players=players)))
+    return alarms
+
+
+def test_an_alarm_rings_when_the_discriminator_has_won():
+    alarms = listening("bce", 2)
+    assert rings(alarms, 1.2, 0.3, 500) == [] and rings(alarms, 0.05, 0.3, 1) == []
+    assert rings(alarms, 0.05, 0.3, 500) == ["d_won"]           # 0.025 of each of two: below a twentieth of log 2
+    assert rings(listening("bce", 1), 0.05, 0.3, 500) == []
+
+
+def test_an_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch():
+    alarms = listening("lsgan", 1)
+    assert rings(alarms, 0.5, -1.0, 10) == []
+    assert rings(alarms, 0.5, -0.5, 300) == ["inverted"]
+
+
+def test_alarms_remember_over_a_resume(folders, tmp_path):
+    run(folders, tmp_path / "whole", ONE)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "halves", ONE, hooks=[Interrupt(2)])
+    again = default_hooks(progress=False)
+    train(folders, tmp_path / "halves", ONE, hooks=again, resume=True)
+    whole = json.loads((last_checkpoint(tmp_path / "whole") / "state.json").read_text())["hooks"]
+    assert whole["Alarms"] == again[0].means
+
+
+def test_progress_says_what_runs_and_which_alarm_rings(folders, tmp_path, capsys):
+    loud = Alarms()
+    loud.means["d_won"] = -1e6
+    train(folders, tmp_path / "r", ONE.replace(steps=100, log_every=100, sample_every=100, checkpoint_every=100), hooks=[loud, Progress()])
+    said = capsys.readouterr().err
+    for words in ("semst 0.", "device cpu, 1 process", "5 source, 5 target", "steps 100, batch 1", f"output {tmp_path / 'r'}", "step 100: the discriminator's loss is near zero", "step 100 of 100"):
+        assert words in said, words
+    assert "\r" not in said                                         # plain lines off a terminal
 
 
 def test_a_run_s_folder(folders, tmp_path):
-    run(folders, tmp_path / "r", replace(TWO, steps=3))
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {".lock", "config.json", "log.jsonl", "samples", "checkpoints", "tensorboard"}
+    run(folders, tmp_path / "r", TWO.replace(steps=3))
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {".lock", "config.json", "log.jsonl", "samples", "checkpoints"}
     assert [p.name for p in sorted((tmp_path / "r/checkpoints").iterdir())] == ["step_00000002", "step_00000003"]
     assert SemST.from_pretrained(tmp_path / "r").config == TWO.model
     assert not [p for p in (tmp_path / "r/checkpoints").rglob("*") if p.suffix not in ("", ".safetensors", ".json")]   # nothing that could execute
@@ -385,84 +512,80 @@ def test_a_run_s_folder(folders, tmp_path):
 
 def test_two_trainings_never_share_a_folder(folders, tmp_path):
     refused = []
-    def second(step, record):
-        if step != 2: return
-        for resume in (False, True):                                  # its first checkpoint comes after this
+
+    def second(training, record):
+        for resume in (False, True):                                 # its first checkpoint comes after this
             with pytest.raises(InputError, match="another training is writing into it") as e: run(folders, tmp_path / "r", ONE, resume=resume)
             refused.append(e)
-    run(folders, tmp_path / "r", replace(ONE, checkpoint_every=4), on_step=second)
+    run(folders, tmp_path / "r", ONE.replace(checkpoint_every=4), hooks=[OnStep(second, at=2)])
     assert len(refused) == 2
-    run(folders, tmp_path / "whole", replace(ONE, checkpoint_every=4))
+    run(folders, tmp_path / "whole", ONE.replace(checkpoint_every=4))
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
-    def crash(step, record): raise RuntimeError("power cut")
-    with pytest.raises(RuntimeError) as crashed: run(folders, tmp_path / "c", ONE, on_step=crash)
-    run(folders, tmp_path / "c", ONE)                                  # a crash keeps no lock, even while somebody looks at its traceback
+    with pytest.raises(RuntimeError) as crashed: run(folders, tmp_path / "c", ONE, hooks=[OnStep(fail, at=1)])
+    run(folders, tmp_path / "c", ONE, resume=True)                  # a crash keeps no lock, even while somebody looks at its traceback
     assert crashed.traceback
-    with pytest.raises(Timeout, match="compiler"), claimed(tmp_path / "c", start_engine("no")): raise Timeout("compiler")      # somebody else's lock is not ours
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(semst.runs, "anyone", lambda yes, engine: True)      # the main process was refused: so is this one, which took no lock
-        with pytest.raises(InputError, match="another training is writing into it"), claimed(tmp_path / "c", start_engine("no")): pass
+    with pytest.raises(Timeout, match="compiler"), run_lock(tmp_path / "c", True, bool): raise Timeout("compiler")      # somebody else's lock is not ours
+    with pytest.raises(InputError, match="another training is writing into it"), run_lock(tmp_path / "c", False, lambda taken: True): pass      # the main process was refused
 
 
 def test_a_run_that_came_first_is_not_written_over(folders, tmp_path, monkeypatch):
     "While this training read its images, another one began in the folder and was stopped."
-    cached = semst.runs.CachedCrops
+    cached = semst.training.CachedCrops
+
     def meanwhile(data, device):
-        monkeypatch.setattr(semst.runs, "CachedCrops", cached)
-        run(folders, tmp_path / "r", replace(ONE, lr=1e-3))
+        monkeypatch.setattr(semst.training, "CachedCrops", cached)
+        run(folders, tmp_path / "r", ONE.replace(lr=1e-3))
         return cached(data, device)
-    monkeypatch.setattr(semst.runs, "CachedCrops", meanwhile)
-    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", replace(ONE, cache=True))
+    monkeypatch.setattr(semst.training, "CachedCrops", meanwhile)
+    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", ONE.replace(cache=True))
     assert json.loads((tmp_path / "r/config.json").read_text())["config"]["lr"] == 1e-3
 
 
 def test_what_translates_is_the_average(folders, tmp_path, monkeypatch):
-    shown = []
-    monkeypatch.setattr(semst.runs.RunLog, "samples", lambda self, step, model, previews: shown.append(model))
+    shown, rows = [], semst.hooks.sample_rows
+    monkeypatch.setattr(semst.hooks, "sample_rows", lambda model, previews: shown.append(model) or rows(model, previews))
     model = run(folders, tmp_path / "r", ONE)
-    assert all(p.requires_grad for p in model.parameters())                          # it can be trained on, as a loaded one can
-    assert shown and all(m is model for m in shown)                                  # samples show what will translate
+    assert all(p.requires_grad for p in model.parameters())          # it can be trained on, as a loaded one can
+    assert shown and all(m is model for m in shown)                  # samples show what will translate
     files = {f.stem: load_file(f) for f in last_checkpoint(tmp_path / "r").glob("*.safetensors")}
     for name, weight in SemST.from_pretrained(tmp_path / "r").state_dict().items():
         assert torch.equal(weight, files["average"][name]) and torch.equal(weight, model.state_dict()[name])
     assert any(not torch.equal(files["semst"][name], files["average"][name]) for name in files["average"])
-    run(folders, tmp_path / "none", replace(ONE, ema=0.0))
+    run(folders, tmp_path / "none", ONE.replace(ema=0.0))
     assert find_weights(tmp_path / "none").name == "semst.safetensors" and not list((tmp_path / "none").rglob("average*"))
 
 
 def test_a_run_from_before_a_setting_existed_goes_on_as_it_began(folders, tmp_path):
-    as_then = replace(ONE, ema=0.0, attention_lr_factor=1.0)
+    as_then = ONE.replace(ema=0.0, attention_lr_factor=1.0)
     run(folders, tmp_path / "whole", as_then)
-    def interrupt(step, record):
-        if step == 2: signal.raise_signal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "old", as_then, on_step=interrupt)
+    with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "old", as_then, hooks=[Interrupt(2)])
     about = json.loads((tmp_path / "old/config.json").read_text())
     for name in ("ema", "attention_lr_factor"): del about["config"][name]
     (tmp_path / "old/config.json").write_text(json.dumps(about))
     run(folders, tmp_path / "old", TrainConfig.from_dict(about["config"]), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))
-    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"): run(folders, tmp_path / "old", replace(as_then, ema=0.999), resume=True)
+    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"): run(folders, tmp_path / "old", as_then.replace(ema=0.999), resume=True)
 
 
 def test_bf16_trains(folders, tmp_path):
-    run(folders, tmp_path / "r", replace(TWO, steps=2, mixed_precision="bf16"))
+    run(folders, tmp_path / "r", TWO.replace(steps=2, mixed_precision="bf16"))
     last = json.loads((tmp_path / "r/log.jsonl").read_text().splitlines()[-1])
-    run(folders, tmp_path / "f", replace(TWO, steps=2))
+    run(folders, tmp_path / "f", TWO.replace(steps=2))
     full = json.loads((tmp_path / "f/log.jsonl").read_text().splitlines()[-1])
     assert last["hdce_global"] == pytest.approx(full["hdce_global"], rel=0.05)
 
 
-@pytest.mark.parametrize("change, words", [(dict(d_strides=(2,) * 6), "leave nothing of a crop of 32"), (dict(d_strides=(0,)), "leave nothing"), (dict(model=replace(ONE.model, taps=(4, 0, 8, 12))), "must rise")])
+@pytest.mark.parametrize("change, words", [(dict(d_strides=(2,) * 6), "leave nothing of a crop of 32"), (dict(d_strides=(0,)), "leave nothing"), (dict(taps=(4, 0, 8, 12)), "must rise")])
 def test_a_start_that_fails_leaves_no_folder(folders, tmp_path, change, words):
-    with pytest.raises(InputError, match=words): run(folders, tmp_path / "r", replace(ONE, **change))
+    with pytest.raises(InputError, match=words): run(folders, tmp_path / "r", ONE.replace(**change))
     assert not (tmp_path / "r").exists()
-    with pytest.raises(InputError, match="must be at least 1"): replace(ONE.model, ngf=0)
+    with pytest.raises(InputError, match="must be at least 1"): ONE.replace(ngf=0)
 
 
 def test_a_folder_without_a_checkpoint_may_begin_anew(folders, tmp_path):
-    def crash(step, record): raise RuntimeError("power cut")
-    with pytest.raises(RuntimeError): run(folders, tmp_path / "r", ONE, on_step=crash)
-    run(folders, tmp_path / "r", replace(ONE, lr=1e-3))
+    with pytest.raises(RuntimeError): run(folders, tmp_path / "r", ONE, hooks=[OnStep(fail, at=1)])
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    run(folders, tmp_path / "r", ONE.replace(lr=1e-3))
     assert last_checkpoint(tmp_path / "r").name == "step_00000006"
 
 
@@ -472,7 +595,7 @@ def test_a_run_inside_its_data_is_refused(folders, tmp_path):
 
 
 def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_path):
-    config, r = replace(ONE, keep=3), tmp_path / "r"
+    config, r = ONE.replace(keep=3), tmp_path / "r"
     run(folders, r, config)
     before = weights(r)
     for name, content in (("semst.safetensors", b"no"), ("average.safetensors", b""), ("optimizers.safetensors", b""), ("state.json", b"{"), ("state.json", b'{"step": 99}')):
@@ -493,12 +616,10 @@ def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_p
 
 def test_a_resumed_run_may_change_what_changes_no_weight(folders, tmp_path, monkeypatch):
     run(folders, tmp_path / "whole", ONE)
-    def interrupt(step, record):
-        if step == 2: signal.raise_signal(signal.SIGINT)
     monkeypatch.chdir(folders[0].parents[1])
     relative = [f.relative_to(folders[0].parents[1]) for f in folders]
-    with pytest.raises(KeyboardInterrupt): run(relative, tmp_path / "halves", ONE, on_step=interrupt)
+    with pytest.raises(KeyboardInterrupt): run(relative, tmp_path / "halves", ONE, hooks=[Interrupt(2)])
     assert json.loads((tmp_path / "halves/config.json").read_text())["source"] == str(folders[0])    # found from anywhere
-    run(folders, tmp_path / "halves", replace(ONE, workers=1, log_every=2, keep=1, checkpoint_every=3, sample_every=6), resume=True)
+    run(folders, tmp_path / "halves", ONE.replace(workers=1, log_every=2, keep=1, checkpoint_every=3, sample_every=6), resume=True)
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
-    with pytest.raises(InputError, match="began with steps = 6, not 8"): run(folders, tmp_path / "halves", replace(ONE, steps=8), resume=True)
+    with pytest.raises(InputError, match="began with seed = 0, not 1"): run(folders, tmp_path / "halves", ONE.replace(seed=1), resume=True)
