@@ -5,14 +5,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .baselines import PRESETS
+    from .config import TrainConfig
+    from .methods import PRESETS
     from .model import SemST
-    from .runs import train
-    from .trainer import TrainConfig
+    from .training import train
 
 __all__ = ["PRESETS", "SemST", "TrainConfig", "train"]
 
-_MODULES = {"PRESETS": "baselines", "SemST": "model", "TrainConfig": "trainer", "train": "runs"}
+_MODULES = {"PRESETS": "methods", "SemST": "model", "TrainConfig": "config", "train": "training"}
 
 
 def __getattr__(name: str):
