@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Combined', 'tents', 'Resized', 'Stored', 'stored',
-           'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'tiled_whole', 'is_tiff', 'tiff_packages',
-           'is_picture', 'obstacle', 'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
+           'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'TileOps', 'tiled_whole', 'is_tiff',
+           'tiff_packages', 'is_picture', 'obstacle', 'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
 
 # %% ../nbs/A06_tiling.ipynb #0d10a385
 import errno
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from .data import InputError, load_image, to_image
 from .generator import BlurDown, BlurUp, InstanceNorm, ResidualBlock
-from .model import SemST, fuse, mirror_index
+from .model import Branch, SemST, View, fuse, mirror_index
 from .scale_attention import ScaleAttention
 
 # %% ../nbs/A06_tiling.ipynb #9e7d6de2
@@ -226,6 +226,39 @@ def attended(attention: ScaleAttention, feats: Stored) -> Stored:
 # %% ../nbs/A06_tiling.ipynb #96685aba
 Mode = Literal["exact", "approximate"]
 
+
+class TileOps:
+    "How `SemST.forward` applies its parts to fields, window by window; see `TensorOps`."
+    resize = staticmethod(lambda field, size: Resized(field, size))
+
+    def __init__(self, model: SemST, mode: Mode):
+        self.model, self.through = model, {"exact": exact, "approximate": approximate}[mode]
+
+    @staticmethod
+    def size(field: Field) -> tuple[int, int]:
+        "Height and width."
+        return field.size
+
+    @staticmethod
+    def fuse(y_global: Field, y_local: Field, scale_map: Field) -> Field:
+        "The fusion of notebook 07."
+        return Combined(fuse, y_global, y_local, scale_map)
+
+    def view(self, branch: Branch, field: Field) -> View:
+        "What a branch makes of a field; features are kept only where the scale attention reads them."
+        generator = branch.generator
+        if self.model.config.scales == 1 or branch is not self.model.global_branch:
+            return View(field, self.through(generator.model, field), [])
+        last = generator.taps[-1] + 1
+        feats = stored(self.through(generator.model[:last], field))
+        return View(field, self.through(generator.model[last:], feats), [feats])
+
+    @staticmethod
+    def attend(attention: ScaleAttention, view: View, size: tuple[int, int]) -> Field:
+        "The scale map from the global view's last features."
+        return Resized(attended(attention, view.feats[-1]), size)
+
+
 @torch.inference_mode()
 def tiled_whole(
     model: SemST,
@@ -234,16 +267,9 @@ def tiled_whole(
     mode: Mode = "exact",
 ) -> Field:  # the fused picture, extended at the bottom and on the right
     "`translate_whole` as a field: reading a window of it translates what that window needs."
-    shrink, generator = model.config.shrink, model.branches["global"].generator
-    picture = Picture(pixels, tile, 4 * max(2, shrink), 8 * max(2, shrink), next(model.parameters()).device)
-    through = {"exact": exact, "approximate": approximate}[mode]
-    if model.config.scales == 1: return through(generator.model, picture)
-    encoder, decoder = generator.model[:generator.taps[-1] + 1], generator.model[generator.taps[-1] + 1:]
-    feats = stored(through(encoder, Resized(picture, tuple(n // shrink for n in picture.size))))
-    scale_map = Resized(attended(model.attention, feats), picture.size)
-    y_global = Resized(through(decoder, feats), picture.size)
-    y_local = through(model.branches["local"].generator.model, picture)
-    return Combined(fuse, y_global, y_local, scale_map)
+    shrink, device = max(2, model.config.shrink), next(model.parameters()).device
+    picture = Picture(pixels, tile, 4 * shrink, 8 * shrink, device)
+    return model.forward(picture, ops=TileOps(model, mode)).fused
 
 # %% ../nbs/A06_tiling.ipynb #4a2ae69c
 def is_tiff(path: str | Path) -> bool: return Path(path).suffix.lower() in (".tif", ".tiff")

@@ -1,13 +1,13 @@
 "The trainer's step computes what the benchmark's reference step computes: losses, gradients and updates. Every faster step is held to this."
 import functools
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import semst.generator
+import semst.state
 import semst.trainer
 
 spec = importlib.util.spec_from_file_location("step_benchmark", Path(__file__).parent / "benchmarks" / "step.py")
@@ -15,7 +15,8 @@ bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 
 
-def small(objective, **changes): return replace(bench.settings(objective, 32, 4, 5), patches=32, centres=16, **changes)
+def small(objective, **changes):
+    return bench.settings(objective, 32, 4, 5).replace(patches=32, centres=16, **changes)
 
 
 @pytest.mark.parametrize("objective", bench.NAMES)
@@ -43,8 +44,8 @@ def test_a_gradient_off_by_a_millionth_is_seen(objective, broken, monkeypatch):
 
 
 def test_a_detached_critic_is_seen(monkeypatch):
-    scores = semst.trainer.Training.scores
-    monkeypatch.setattr(semst.trainer.Training, "scores", lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw))
+    scores = semst.state.TrainState.scores
+    monkeypatch.setattr(semst.state.TrainState, "scores", lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw))
     with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small("cut"))
 
 

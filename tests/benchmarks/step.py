@@ -16,20 +16,23 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import nn
 
-from semst.baselines import OBJECTIVES
+from semst.config import TrainConfig
 from semst.data import rng
 from semst.hdce_loss import gamma_at
+from semst.inputs import lr_at, step_inputs, ts_weight_at
+from semst.methods import METHODS, OBJECTIVES, PRESETS
 from semst.model import local_box
 from semst.patch_sampling import sample_locations
-from semst.speed import compiled, recorded
-from semst.trainer import PRESETS, TrainConfig, Training, lr_at, start_engine, train_step, ts_weight_at
+from semst.speed import compiled, fast_step
+from semst.state import TrainState
 
 NAMES = {"cut": "cut", "src": "src", "single-scale": "semst", "two-branch": "semst"}       # benchmark's name: objective of notebook 11
 
@@ -170,16 +173,21 @@ def rsmi(x, y, c, beta=0.5):
     return 2 * alpha @ h - alpha @ H @ alpha - 1
 
 
+def flat(config: TrainConfig) -> SimpleNamespace:
+    "The settings side by side."
+    return SimpleNamespace(**config.to_dict() | dict(model=config.model))
+
+
 class Reference:
     "The step as the peers write it: the encoder runs again over the source, D for real, fake and G's loss separately, one plain Adam per network."
-    def __init__(self, training: Training, dtype: torch.dtype = torch.float32):
-        c = self.config = training.config
+    def __init__(self, training: TrainState, dtype: torch.dtype = torch.float32):
+        c = self.config = flat(training.config)
         self.step, self.steps = training.step, training.steps
         m, n = c.model, c.model.ngf
         self.nets = {"discriminator": Discriminator(c.ndf, c.d_strides)}
         for branch in ("global", "local")[:m.scales]:
-            self.nets[f"semst.branches.{branch}.generator"] = Generator(m)
-            self.nets[f"semst.branches.{branch}.embedder"] = Embedder((3, 2 * n, 4 * n, 4 * n, 4 * n), m.embed_dim)
+            self.nets[f"semst.{branch}_branch.generator"] = Generator(m)
+            self.nets[f"semst.{branch}_branch.embedder"] = Embedder((3, 2 * n, 4 * n, 4 * n, 4 * n), m.embed_dim)
         if m.scales == 2: self.nets["semst.attention"] = Attention(4 * n, m.attention_kernel, m.attention_stride)
         state = training.networks.state_dict()
         for name, net in self.nets.items():
@@ -197,18 +205,18 @@ class Reference:
         else:
             top, left, side = local_box(m.crop, m.local_crop, rng(self.config.seed, self.step, "box"))
             inputs = {"global": F.interpolate(both, scale_factor=1 / m.shrink, mode="bilinear", antialias=True), "local": both[:, :, top:top + side, left:left + side]}
-        painted = {branch: nets[f"semst.branches.{branch}.generator"](v) for branch, v in inputs.items()}
+        painted = {branch: nets[f"semst.{branch}_branch.generator"](v) for branch, v in inputs.items()}
         views, same = ({branch: (inputs[branch][part], painted[branch][part]) for branch in inputs} for part in (slice(0, n), slice(n, None)))
         if m.scales == 1: return painted["global"][:n], views, same
         mask = torch.zeros_like(x[:, :1])
         mask[:, :, top:top + side, left:left + side] = 1
         around = (left, size[1] - left - side, top, size[0] - top - side)
-        m_map = nets["semst.attention"](nets["semst.branches.global.generator"](views["global"][0], encode_only=True)[-1], size) * mask
+        m_map = nets["semst.attention"](nets["semst.global_branch.generator"](views["global"][0], encode_only=True)[-1], size) * mask
         fused = (1 - m_map) * F.interpolate(views["global"][1], size, mode="bilinear") + m_map * F.pad(views["local"][1], around)
         return fused, views, same
 
     def content(self, branch, x, y, key, names):
-        c, G, E = self.config, self.nets[f"semst.branches.{branch}.generator"], self.nets[f"semst.branches.{branch}.embedder"]
+        c, G, E = self.config, self.nets[f"semst.{branch}_branch.generator"], self.nets[f"semst.{branch}_branch.embedder"]
         gamma, losses = gamma_at(self.step / self.steps, c.gamma_start, c.gamma_end, c.gamma_late), {}
         feats_q, feats_k = G(y, encode_only=True), G(x, encode_only=True)
         where = [sample_locations(*f.shape[2:], c.patches, rng(*key, branch, tap)) for tap, f in enumerate(feats_k)]
@@ -264,30 +272,38 @@ def settings(objective: str, size: int, ngf: int | None = None, blocks: int | No
     base = PRESETS["tiny" if size <= 128 else "single-scale"]
     m = base.model
     ngf, blocks = ngf or m.ngf, blocks or m.blocks
-    model = replace(m, scales=2 if objective == "two-branch" else 1, crop=size, local_crop=size // 2, ngf=ngf, blocks=blocks, embed_dim=4 * ngf)
-    return replace(base, model=model, ndf=max(1, base.ndf * ngf // m.ngf), steps=1000, batch_size=batch_size, ema=0.0, **OBJECTIVES[NAMES[objective]])
+    config = base.replace(scales=2 if objective == "two-branch" else 1, crop=size, local_crop=size // 2, ngf=ngf, blocks=blocks, embed_dim=4 * ngf)
+    ndf = max(1, base.objective.ndf * ngf // m.ngf)
+    return config.replace(ndf=ndf, steps=1000, batch_size=batch_size, ema=0.0, **OBJECTIVES[NAMES[objective]])
 
 
 class Ours:
     "The trainer's step, at an arbitrary point of a training: past TS's warm-up, with weights of ordinary size and biases that are not 0."
     def __init__(self, config: TrainConfig):
-        self.training = Training(config, config.steps, start_engine(config.mixed_precision))
-        self.training.step = config.steps // 4
+        steps = config.optimizer.steps
+        self.training = TrainState(config, steps, Accelerator(), METHODS[config.method])
+        self.training.step = steps // 4
         for p in self.training.networks.parameters(): nn.init.xavier_normal_(p) if p.ndim > 1 else nn.init.normal_(p, std=0.1)
 
-        self.play, self.mode = (recorded(self.training, train_step), compiled(self.training)) if config.compile else (train_step, nullcontext())
+        self.step = fast_step(self.training)
+        self.mode = compiled(self.training) if config.run.compile else nullcontext()
         self.mode.__enter__()
 
     def parameters(self): return dict(self.training.networks.named_parameters())
 
-    def __call__(self, x, y) -> dict[str, float]: return self.training.take(self.play, x, y)
+    def __call__(self, x, y) -> dict[str, float]:
+        state = self.training
+        inputs = step_inputs(state.config, state.steps, state.step)
+        record = state.numbers(self.step(state, x, y, inputs))
+        state.step += 1
+        return record
 
 
 def pictures(config: TrainConfig, device="cpu"):
     "A source and a target batch with coarse and fine structure."
     random = torch.Generator().manual_seed(1)
     def one():
-        coarse = F.interpolate(torch.rand(config.batch_size, 3, 8, 8, generator=random) * 2 - 1, (config.model.crop,) * 2, mode="bicubic").clamp(-1, 1)
+        coarse = F.interpolate(torch.rand(config.data.batch_size, 3, 8, 8, generator=random) * 2 - 1, (config.model.crop,) * 2, mode="bicubic").clamp(-1, 1)
         return (0.8 * coarse + 0.2 * (2 * torch.rand(coarse.shape, generator=random) - 1)).to(device)
     return one(), one()
 
@@ -329,7 +345,7 @@ def check(config: TrainConfig, device="cpu") -> dict[str, float]:
     rounding would move D, whose step comes first, by as much as a gradient: in float32 the learning rate is next to nothing."""
     largest = {}
     for dtype, tolerances in TOLERANCES.items():
-        ours, (x, y) = Ours(config if dtype == torch.float64 else replace(config, lr=1e-9)), pictures(config, device)
+        ours, (x, y) = Ours(config if dtype == torch.float64 else config.replace(lr=1e-9)), pictures(config, device)
         ours.training.networks.to(dtype)
         reference = Reference(ours.training, dtype)
         with mock.patch.object(torch.Tensor, "float", lambda v: v if v.dtype == torch.float64 else v.to(torch.float32)):   # the trainer's losses are in float32
@@ -343,11 +359,12 @@ def check(config: TrainConfig, device="cpu") -> dict[str, float]:
 
 FAST = dict(fp32=dict(losses=1e-5, gradients=2e-2), bf16=dict(losses=5e-2))
 
-def fast(config: TrainConfig, precision: str) -> TrainConfig: return replace(config, compile=True, mixed_precision="bf16" if precision == "bf16" else "no")
+def fast(config: TrainConfig, precision: str) -> TrainConfig:
+    return config.replace(compile=True, mixed_precision="bf16" if precision == "bf16" else "no")
 
 def check_fast(config: TrainConfig, device, precision: str) -> dict[str, float]:
     "The fifth step of the compiled side, which on a GPU is replayed from a recording, against the reference's; at next to no learning rate, so that the weights are still the same."
-    config = replace(config, lr=1e-9)
+    config = config.replace(lr=1e-9)
     ours, (x, y) = Ours(fast(config, precision)), pictures(config, device)
     reference = Reference(ours.training)
     for _ in range(4): ours(x, y), reference(x, y)
