@@ -23,6 +23,7 @@ unlock: .venv/ready
 
 test: .venv/ready
 	nbdev_test --path nbs --n_workers 2 --timing
+	nbdev_test --path nbs/solutions --n_workers 2
 	python -m pytest
 
 setup: .venv/ready

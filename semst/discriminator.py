@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .generator import BlurDown, Downsample, InstanceNorm, init_weights
 
-# %% ../nbs/06_patchgan.ipynb #a481186f
+# %% ../nbs/06_patchgan.ipynb #93d519e2
 def score_block(
     c_in: int, c_out: int,
     stride: int,
@@ -25,7 +25,8 @@ def score_block(
 ) -> list[nn.Module]:
     "A block of D: a 4x4 convolution, a norm, a leaky ReLU of slope 0.2 (supplement 2.1.4)."
     blur = stride == 2 and downsample == "blur"
-    layers = [nn.Conv2d(c_in, c_out, 4, stride=1 if blur else stride, padding=1)]
+    step = 1 if blur else stride
+    layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 4, stride=step, padding=1)]
     if normed:
         layers.append(InstanceNorm())
     layers.append(nn.LeakyReLU(0.2))
@@ -33,7 +34,7 @@ def score_block(
         layers.append(BlurDown())
     return layers
 
-# %% ../nbs/06_patchgan.ipynb #2716079b
+# %% ../nbs/06_patchgan.ipynb #c3fc0067
 class PatchGAN(nn.Module):
     """D: a map of scores, one for each overlapping patch (supplement 2.1.4).
 
@@ -48,7 +49,8 @@ class PatchGAN(nn.Module):
         in_channels: int = 3,                      # of the pictures
     ):
         super().__init__()
-        layers, c_in = [], in_channels
+        layers: list[nn.Module] = []
+        c_in = in_channels
         for i, stride in enumerate(strides):
             c_out = ndf * min(2**i, 8)
             layers += score_block(c_in, c_out, stride, downsample, normed=i > 0)

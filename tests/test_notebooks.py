@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "nbs/solutions").glob("*.ipynb"))
 FIGURES = sorted((ROOT / "reproduce").glob("*.ipynb"))
 BIN = Path(sys.executable).parent
 
@@ -26,7 +27,7 @@ def copy(tmp_path_factory):
         (root / written.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(written, root / written.relative_to(ROOT))
     subprocess.run([BIN / "nbdev_export"], cwd=root, check=True, capture_output=True)
-    for folder in ("nbs", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
+    for folder in ("nbs", "nbs/solutions", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
     return root
 
 
@@ -36,17 +37,36 @@ def test_package_is_what_the_notebooks_export(copy):
     for name in ours: assert ours[name] == fresh[name], f"semst/{name} differs from its notebook: run nbdev_export"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS + FIGURES, ids=lambda p: p.name)
+def name_of(notebook):
+    "Its path below the project, for the names of tests."
+    return str(notebook.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS + FIGURES, ids=name_of)
 def test_notebook_is_clean(copy, notebook):
     assert (copy / notebook.relative_to(ROOT)).read_text() == notebook.read_text(), f"run nbdev_clean --fname {notebook}"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
+@pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS, ids=name_of)
 def test_notebook_was_executed_without_errors(notebook):
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "code"]
     outputs = [o for c in cells for o in c["outputs"]]
     assert outputs and not [o for o in outputs if o["output_type"] == "error"]
     assert notebook.stat().st_size < 500_000
+
+
+@pytest.mark.parametrize("solutions", SOLUTIONS, ids=lambda p: p.name)
+def test_every_exercise_of_a_chapter_is_solved(solutions):
+    "A chapter numbers its exercises and links its solutions, which have a section and code for each."
+    def source(path, kind):
+        cells = json.loads(path.read_text())["cells"]
+        return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == kind)
+    chapter = source(solutions.parents[1] / solutions.name, "markdown")
+    assert f"solutions/{solutions.name}" in chapter
+    exercises = re.findall(r"^(\d+)\. ", chapter.split("## Exercises")[1], re.MULTILINE)
+    solved = re.findall(r"^## (\d+)\. ", source(solutions, "markdown"), re.MULTILINE)
+    assert exercises == solved == ["1", "2", "3"]
+    assert source(solutions, "code").count("assert") >= 3
 
 
 BUILT_FIRST = """A11_files A12_images A01_data A09_convolution
