@@ -9,7 +9,7 @@ RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce unlock test notebooks readme
+.PHONY: setup reproduce unlock test notebooks
 
 reproduce: .venv/ready
 	mkdir -p $(RESULTS)/$(PROFILE)
@@ -34,12 +34,8 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# For authors: run every notebook, clean it, export the package, and write the README.
+# For authors: run every notebook, clean it and export the package.
 notebooks: .venv/ready
-	for nb in nbs/*.ipynb; do jupyter nbconvert --to notebook --execute --inplace $$nb || exit 1; done
+	for nb in nbs/*.ipynb nbs/solutions/*.ipynb; do jupyter nbconvert --to notebook --execute --inplace $$nb || exit 1; done
 	nbdev_clean
 	nbdev_export
-	$(MAKE) readme
-
-readme: .venv/ready
-	python nbs/readme.py

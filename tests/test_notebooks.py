@@ -129,6 +129,32 @@ def test_badges_point_to_the_repository_of_settings_ini():
         if nb.name[0].isdigit(): assert f"colab.research.google.com/github/{user}/{repo}/blob/main/nbs/{nb.name}" in nb.read_text(), nb.name
 
 
-def test_readme_is_the_index_notebook():
-    fresh = subprocess.run([sys.executable, ROOT / "nbs/readme.py", "--print"], check=True, capture_output=True, text=True).stdout
-    assert (ROOT / "README.md").read_text() == fresh, "run: make readme"
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_of_the_pages_lead_somewhere(page):
+    for target in LINK.findall((ROOT / page).read_text()): assert (ROOT / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
+def test_links_of_the_notebooks_lead_somewhere(notebook):
+    cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "markdown"]
+    for target in LINK.findall("\n".join("".join(c["source"]) for c in cells)):
+        assert (notebook.parent / target).exists(), f"{notebook.name}: {target}"
+
+
+def test_the_index_is_a_map_of_every_notebook():
+    text = (ROOT / "nbs/index.ipynb").read_text()
+    for notebook in NOTEBOOKS:
+        if notebook.name != "index.ipynb": assert f"({notebook.name})" in text, f"{notebook.name} is not in the index"
+
+
+def test_the_readme_s_python_runs_as_far_as_its_names():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert code
+    for block in code:
+        tree = ast.parse(block)
+        names = [a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names]
+        import semst
+        assert names and all(hasattr(semst, name) for name in names)
