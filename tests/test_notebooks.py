@@ -137,7 +137,7 @@ def test_links_of_the_pages_lead_somewhere(page):
     for target in LINK.findall((ROOT / page).read_text()): assert (ROOT / target).exists(), f"{page}: {target}"
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
+@pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS, ids=name_of)
 def test_links_of_the_notebooks_lead_somewhere(notebook):
     cells = [c for c in json.loads(notebook.read_text())["cells"] if c["cell_type"] == "markdown"]
     for target in LINK.findall("\n".join("".join(c["source"]) for c in cells)):
