@@ -1,9 +1,5 @@
-"The benchmark: parts made once, and seeds that are repetitions."
-import hashlib
-import json
-import re
+"Protocol, dataset, evaluator, experiment and kept weights."
 import shutil
-import sys
 from dataclasses import replace
 
 import pytest
@@ -11,292 +7,363 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from semst.bench import benchmark
-from semst.baselines import OBJECTIVES
-from semst.bench.benchmark import CITYSCAPES, HOLD, METHOD_NAMES, PAIRS, PROFILES, Trial, config_for, downstream, hold_of, reported, seeds_of, settings_digest
-from semst.bench.comparison import conclude, data_of, leads_of, table
+from semst.bench import experiment as module
+from semst.bench.dataset import CITYSCAPES, ORACLES, PILOT_OFFSET, Dataset, drawn_sets
+from semst.bench.evaluation import load_evaluator, save_evaluator, teach_evaluator
+from semst.bench.experiment import Experiment, Trial, made_otherwise, settings_digest
+from semst.bench.manifest import device_name, repository
+from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, PROFILES, REFERENCES, VARIANTS,
+                                  chosen_weight, config_for, title_of, with_content_weight)
+from semst.bench.weights import check_kept, keep, kept_trials
+from semst.config import TrainConfig
 from semst.data import InputError, load_image
-from semst.bench.figures import side_by_side
-from semst.bench.manifest import device_name
-from semst.eval.metrics import VOID, load_labelled
-from semst.model import load_model, translate_whole
+from semst.eval.labels import VOID
+from semst.files import digest, read_json, write_json
+from semst.methods import OBJECTIVES, PRESETS
 from semst.synthetic.scenes import CLASSES, scene
+
+SMOKE = PROFILES["smoke"]
+
+
+def open_experiment(folder, pair="parsing2photo", profile=SMOKE, root=None):
+    dataset = Dataset(folder, pair, profile, root)
+    dataset.prepare()
+    labelled = dataset.has_labels("trainB", "testA")
+    return Experiment(dataset, teach_evaluator(dataset, profile) if labelled else None, profile)
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory):
-    t = Trial(tmp_path_factory.mktemp("trial"), "smoke", "sim2photo", 3)
-    t.score("semst")
-    return t
+def experiment(tmp_path_factory):
+    "On drawn scenes, with one scored training."
+    e = open_experiment(tmp_path_factory.mktemp("experiment"))
+    e.score(Trial("semst", 0.3, 1))
+    return e
 
 
-def test_oracle_has_the_layouts_of_test_a_in_the_target_s_look(trial):
-    (x, a), (y, b) = (load_labelled(trial.data()[name]) for name in ("testA", "oracle"))
+# --- protocol
+
+@pytest.mark.parametrize("method", [m for m in VARIANTS if m != LIVE])
+def test_methods_differ_in_their_objective_alone(method):
+    ours, base = (config_for(m, PROFILES["cpu"], seed=3).to_dict() for m in (method, "semst"))
+    differ = {name for name in ours if ours[name] != base[name]}
+    allowed = set(OBJECTIVES.get(method, {})) | ({"model"} if "two-scales" in method else set())
+    assert differ <= allowed and ours["gan"] == base["gan"] == "bce" and ours["seed"] == 3
+
+
+def test_no_two_rows_of_a_comparison_are_the_same_training():
+    for profile in (PROFILES["cpu"], PROFILES["gpu"], PROFILES["paper"]):
+        digests = [settings_digest(config_for(m, profile, 0)) for m in ("gan", *COMPARED, *ABLATIONS)
+                   if not (profile.epochs and m == "semst-two-scales")]     # `paper` has two anyway
+        assert len(set(digests)) == len(digests)
+
+
+def test_a_training_of_the_first_pilots_counts():
+    "Their recipe, written out: a run made with it has the settings of the profile `cpu`."
+    for method in ("gan", *COMPARED):
+        config = PRESETS["tiny"].replace(**OBJECTIVES[method] | dict(gan="bce"))
+        config = config.replace(crop=64, upsample="blur", seed=100, steps=6000, workers=0, cache=True,
+                                log_every=50, sample_every=1500, checkpoint_every=1500, keep=4)
+        pilot = with_content_weight(config, 0.3)
+        assert settings_digest(pilot) == settings_digest(config_for(method, PROFILES["cpu"], 100, 0.3))
+
+
+def test_the_content_weight_leaves_the_gan_alone():
+    for method in VARIANTS.keys() - {LIVE}:
+        once = config_for(method, SMOKE, 0, 1.0).to_dict()
+        thrice = config_for(method, SMOKE, 0, 3.0).to_dict()
+        for name, value in once.items():
+            factor = 3 if name.startswith("lambda_") and name != "lambda_gan" else 1
+            if factor == 3:
+                value = pytest.approx(3 * value)
+            assert thrice[name] == value, name
+
+
+def test_the_paper_s_settings_under_the_profile_paper():
+    ours, theirs = (config_for(m, PROFILES["paper"], 0) for m in ("semst", "cut"))
+    assert (ours.model.scales, ours.model.crop, ours.objective.gan) == (2, 512, "bce")
+    assert (theirs.model.scales, theirs.model.crop, theirs.objective.gan) == (1, 256, "lsgan")
+    assert ours.optimizer.steps is None and ours.optimizer.epochs == theirs.optimizer.epochs == 400
+    assert config_for("semst-without-ts", PROFILES["paper"], 0).model == ours.model
+
+
+def test_the_live_training_is_semst_s_with_its_own_length():
+    quick = PROFILES["quick"]
+    live, kept = (config_for(m, quick, 0, 0.3).to_dict() for m in (LIVE, "semst"))
+    differ = {name for name in live if live[name] != kept[name]}
+    assert differ == {"steps", "checkpoint_every", "sample_every", "log_every"}
+    assert live["steps"] == quick.live < kept["steps"]
+
+
+def test_names_and_seeds():
+    with pytest.raises(InputError, match="unknown method 'magic': one of gan"):
+        config_for("magic", SMOKE, 0)
+    assert chosen_weight("parsing2photo", "cut") == chosen_weight("parsing2photo", "cut")
+    assert title_of("matrix") == "colour matrix" and title_of("fastcut") == "FastCUT"
+    leading = [pair for pair in PAIRS if PAIRS[pair].leading]
+    assert len(leading) == 2 and all(PROFILES["cpu"].seeds(p) == (0, 1, 2, 3) for p in leading)
+
+
+# --- dataset
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_no_scene_serves_two_purposes(pair):
+    spans = [(s.layout, offset + s.first, offset + s.first + 10_000)
+             for offset in (0, PILOT_OFFSET) for name, s in drawn_sets(PAIRS[pair]).items()
+             if name not in ORACLES]
+    for i, (_, first, _) in enumerate(spans):
+        assert not any(a <= first < b for _, a, b in spans[:i])
+    sets = drawn_sets(PAIRS[pair])
+    for name in ("train", "test"):
+        source, oracle = sets[f"{name}A"], sets[f"{name}O"]
+        assert source[1:] == oracle[1:] and oracle.look == PAIRS[pair].target
+
+
+def test_the_oracle_has_the_source_s_layouts_in_the_target_s_look(experiment):
+    (x, a), (y, b) = (experiment.dataset.labelled(name) for name in ("testA", "testO"))
     assert torch.equal(a, b) and not torch.equal(x, y)
 
 
-def test_no_scene_serves_two_purposes(trial):
-    seen = {}
-    for name, folder in trial.data().items():
-        if name == "oracle": continue
-        for f in (folder / "labels").iterdir(): seen.setdefault(f.read_bytes(), set()).add(name)
-    assert all(len(names) == 1 for names in seen.values())
-
-
-def test_another_seed_is_another_experiment(trial, tmp_path):
-    other = Trial(tmp_path, "smoke", "sim2photo", 4)
-    assert not torch.equal(load_labelled(other.data()["testA"])[1], load_labelled(trial.data()["testA"])[1])
-    assert config_for("semst", PROFILES["smoke"], 4).seed == 4
-
-
-def test_nothing_is_made_twice(trial, monkeypatch):
-    curve, row = trial.score("semst"), trial.references()
-    def never(*args, **kwargs): raise AssertionError("made again")
-    for name in ("train", "evaluate", "train_segmenter"): monkeypatch.setattr(benchmark, name, never)
-    assert trial.score("semst") == curve and trial.references() == row
-
-
-def test_a_training_says_where_it_comes_from(trial, tmp_path, monkeypatch):
-    other = Trial(tmp_path, "smoke", "sim2photo", 3)
-    shutil.copytree(trial.folder / "semst", other.folder / "semst")
-    monkeypatch.setattr(benchmark, "train", None)                                     # asking must not train
-    run, said = other.folder / "semst/run", other.origin("semst")
-    assert said["weights"] == hashlib.sha256((run / "checkpoints/step_00000004/average.safetensors").read_bytes()).hexdigest()
-    assert said["judge"] is None and trial.origin("semst")["judge"] == hashlib.sha256((trial.folder / "judge.safetensors").read_bytes()).hexdigest()
-    assert said["hold"] == HOLD["sim2photo"]["semst"] and said["settings"] == settings_digest(other.config("semst")) != settings_digest(other.config("cut"))
-    assert [m["device"] for m in said["made"]] == [device_name()] and re.match(r"[0-9a-f]{40}", said["made"][0]["revision"])
-    (run / "log.jsonl").write_text('{"step": 4, "images_per_second": 2}\n{"step": 10, "images_per_second": 3}\n')
-    (other.folder / "semst/made.json").unlink()                                        # from before it was noted, and without its weights
-    shutil.rmtree(run / "checkpoints")
-    assert other.origin("semst") == dict(said, weights=None, made=[], seconds=4 / 2 + 6 / 3)
-    monkeypatch.setattr(Trial, "config", lambda self, method: replace(config_for(method, self.size, self.seed, self.hold(method)), batch_size=3))
-    monkeypatch.setattr(Trial, "stale", lambda self, method: False)
-    assert other.origin("semst")["seconds"] == 3 * (4 / 2 + 6 / 3)
-
-
-def test_a_training_that_goes_on_is_noted_twice(tmp_path, monkeypatch):
-    trial, stop = Trial(tmp_path, "smoke", "horse2zebra"), iter([KeyboardInterrupt, None])
-    def train(*args, **options):
-        if error := next(stop): raise error
-    monkeypatch.setattr(benchmark, "train", train)
-    with pytest.raises(KeyboardInterrupt): trial.train("cut")
-    monkeypatch.setattr(benchmark, "git_revision", lambda folder: "another")
-    trial.train("cut")
-    first, second = trial.origin("cut")["made"]
-    assert first["revision"] != second["revision"] == "another"
-
-
-def test_every_checkpoint_is_scored_and_the_last_one_s_pictures_are_kept(trial):
-    assert [p["step"] for p in trial.score("semst")] == [2, 4]
-    saved = sorted((trial.folder / "semst/translations").iterdir())
-    assert len(saved) == PROFILES["smoke"].test and load_image(saved[0]).size == (32, 32)
-    row = trial.rate(trial.translations("semst"))                                  # the pictures on disk give the scores in the file
-    assert row["pixel_accuracy"] == trial.score("semst")[-1]["pixel_accuracy"]
-    assert row["sfd_oracle"] == pytest.approx(trial.score("semst")[-1]["sfd_oracle"], rel=1e-4)
-
-
-def test_readers(trial):
-    scores = {m: downstream(trial, m) for m in ("source", "semst", "target")}
-    assert len({s["pixel_accuracy"] for s in scores.values()}) == 3
-    assert json.loads((trial.folder / "target/downstream.json").read_text())["n"] == PROFILES["smoke"].test
-
-
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_methods_differ_in_their_objective_alone(method):
-    ours, base = (config_for(m, PROFILES["cpu"], 0, hold_of(m, PROFILES["cpu"], "sim2photo")) for m in (method, "semst"))
-    differ = {k for k, v in vars(ours).items() if v != vars(base)[k]}
-    assert differ <= set(OBJECTIVES.get(method, {"model": 0})) and ours.gan == base.gan == "bce"
-    if method == "semst-two-scales": assert replace(ours.model, scales=1, local_crop=base.model.local_crop) == base.model
-
-
-@pytest.mark.parametrize("profile", PROFILES)
-def test_no_two_rows_of_a_comparison_are_the_same_training(profile):
-    for pair in PAIRS:
-        configs = [config_for(m, PROFILES[profile]._replace(steps=100), 0, hold_of(m, PROFILES[profile], pair)) for m in reported(profile)]
-        assert all(a != b for i, a in enumerate(configs) for b in configs[:i]) and len(configs) == 12
-
-
-def test_a_run_with_other_settings_is_refused(tmp_path):
-    trial = Trial(tmp_path, "smoke", "horse2zebra")
-    trial.score("cut")
-    file = trial.folder / "cut/run/config.json"
-    about = json.loads(file.read_text())
-    file.write_text(json.dumps(about | dict(config=about["config"] | dict(lambda_nce=0.25))))
-    for use in (trial.score, trial.train, trial.translations, lambda m: downstream(trial, m)):
-        with pytest.raises(InputError, match="cut/run: was trained with other settings than today's; remove"): use("cut")
-
-
-def test_seeds_of_a_profile():
-    assert [len(seeds_of("standin", pair)) for pair in PAIRS] == [3, 3, 3, 1] and list(seeds_of("quick", "sim2photo")) == [0]
-
-
-def test_unknown_method():
-    with pytest.raises(InputError, match="unknown method 'magic': one of gan"): config_for("magic", PROFILES["smoke"], 0)
-
-
-# --- real folders
-
 SIZES = ((48, 40), (40, 52), (48, 48), (44, 40), (64, 40))
 
+
 def fill(root, labels=("trainA", "trainB", "testA", "testB"), sizes=SIZES):
-    "trainA ... testB with street scenes of odd sizes, and label maps beside those named; a corner of each label map is void."
+    "Street scenes of odd sizes, with label maps beside the sets named; a corner of each is void."
     for part, name in enumerate(("trainA", "trainB", "testA", "testB")):
         for i, size in enumerate(sizes):
-            image, mask = scene("photo" if name.endswith("B") else "sim", 10 * part + i, size)
+            look = "photo" if name.endswith("B") else "sim"
+            image, mask = scene(look, 10 * part + i, size)
             mask[:8, :8] = VOID
-            for folder, picture in ((name, image), (f"{name}_labels", Image.fromarray(mask.numpy()))):
+            maps = Image.fromarray(mask.numpy())
+            for folder, picture in ((name, image), (f"{name}_labels", maps)):
                 if folder == name or name in labels:
                     (root / folder).mkdir(parents=True, exist_ok=True)
                     picture.save(root / folder / f"{i}.png")
     return root
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    root = tmp_path_factory.mktemp("real")
-    return Trial(root / "results", "smoke", "sim2photo", 0, fill(root / "data"))
-
-
-def test_a_labelled_folder_is_judged_without_an_oracle(real):
-    last, rows = real.score("cut")[-1], real.references()
-    assert 0 < last["pixel_accuracy"] < 1 and last["sfd_target"] > 0 and "sfd_oracle" not in last and last["n"] == 4
-    assert list(rows) == ["copy of the input", "target pictures"] and rows["target pictures"]["sfd_target"] > 0        # test pictures from training pictures: how near is near
-    assert real.translations("cut").shape == (4, 3, 32, 32) and downstream(real, "cut")["n"] == 4
-    curves = dict.fromkeys(METHOD_NAMES, [real.score("cut")])
-    metrics, verdict = conclude([real], curves, [rows], leads_of(real, curves))
-    assert metrics["lead over cut, pixel accuracy"] == 0 and verdict == "smoke" and metrics["test pictures"] == 4
-    assert "read right" in side_by_side(real, ("cut",), rows=2).axes[3].get_xlabel()
-    assert "FID" not in table({"cut": [last]}) and "SFD oracle" not in table({"cut": [last]})
-
-
-def test_a_manifest_digests_label_maps_too(real, trial):
-    names = {"trainA", "trainB", "testA", "testB"}
-    found = data_of([real])
-    assert set(found) == names | {f"{name}, labels" for name in names} | {"labelled"} and found["testA, labels"].name == "testA_labels"
-    assert not any("labels" in name for name in data_of([trial]))                          # of drawn scenes, which their seed decides
-
-
-def test_without_labels_there_are_pictures_and_distances(tmp_path, monkeypatch):
-    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=("testA",)))
-    monkeypatch.setattr(benchmark, "cached_inception", lambda: None)
-    assert not trial.judged and not trial.teaches
-    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note", "sfd_target", "skd_target", "skd_target_error"}
-    found = trial.references()
-    assert list(found) == ["copy of the input", "target pictures"] and found["target pictures"]["sfd_target"] > 0
-    assert trial.drawn == ("labelled",) and trial.data()["labelled"].is_relative_to(trial.folder)
-    assert (trial.folder / "judge-drawn.safetensors").exists() and not (trial.folder / "judge.safetensors").exists()       # drawings taught it: it must never read for a score
-    fig = side_by_side(trial, ("cut",), rows=2)
-    assert "No labels" in fig.get_suptitle() and not any(ax.patches or ax.get_xlabel() for ax in fig.axes)
-    curves = dict.fromkeys(METHOD_NAMES, [trial.score("cut")])
-    assert leads_of(trial, curves) == {} and conclude([trial], curves, [trial.references()], {})[1] == "smoke"
-
-
-def test_three_pictures_have_no_distance(tmp_path, monkeypatch):
-    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=(), sizes=SIZES[:3]))
-    monkeypatch.setattr(benchmark, "cached_inception", lambda: None)
-    assert set(trial.score("cut")[-1]) == {"step", "n", "inversion", "note"} and trial.references()["target pictures"] == {}
-
-
-def test_fid_where_its_weights_are(tmp_path, monkeypatch):
-    trial, asked = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=())), []
-    monkeypatch.setattr(benchmark, "cached_inception", lambda: tmp_path / "weights.pth")
-    monkeypatch.setattr(benchmark, "fid_kid", lambda *folders: asked.append(folders) or dict(fid=50.0, kid=0.1, kid_subset_size=2))
-    first, last = trial.score("cut")
-    assert "fid" not in first and last["fid"] == 50.0 and last["fid_size"] == 32 and "kid_subset_size" not in last
-    assert asked == [(trial.folder / "cut/translations", tmp_path.resolve() / "data/testB", tmp_path / "weights.pth", 32)]
-    scores = trial.folder / "cut/scores.json"
-    scores.write_text(scores.read_text().replace('"fid_size": 32', '"fid_size": 64').replace("50.0", "51.0"))             # an FID of other pictures
-    assert trial.score("cut")[-1]["fid"] == 50.0
-    def refuse(*folders): raise InputError("3 and 5 images are too few")
-    monkeypatch.setattr(benchmark, "fid_kid", refuse)
-    assert trial.references()["copy of the input"]["note"] == "no FID: 3 and 5 images are too few"
-
-
-def test_a_root_without_train_a_borrows_the_simulator(tmp_path):
+@pytest.mark.parametrize("gone, words", [(("trainA",), "has no trainA"),
+                                         (("testA", "testB"), "has no testA, testB")])
+def test_a_folder_that_lacks_a_set_is_refused_before_anything_is_written(tmp_path, gone, words):
     fill(tmp_path / "data")
-    for name in ("trainA", "testA"): (tmp_path / "data" / name).rename(tmp_path / name)
-    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, tmp_path / "data")
-    assert trial.drawn == ("trainA", "testA") and trial.teaches and trial.data()["trainB"] == tmp_path.resolve() / "data/trainB"
-    drawn = Trial(tmp_path / "other", "smoke", "sim2photo")
-    assert torch.equal(trial.pictures("trainA"), drawn.pictures("trainA")) and torch.equal(trial.labelled("testA")[1], drawn.labelled("testA")[1])
-    (tmp_path / "data/settings.json").write_text('{"data": "Cityscapes"}')
-    with pytest.raises(InputError, match="drawn scenes have CamVid's classes"): trial.names
-
-
-def test_classes_are_the_data_s(real):
-    assert real.names == CLASSES
-    note = real.data_root / "settings.json"
-    note.write_text('{"data": "GTA5"}')
-    try: assert real.names == CITYSCAPES and len(set(CITYSCAPES)) == 19
-    finally: note.unlink()
-
-
-def test_two_data_sets_do_not_share_results(real, trial, tmp_path):
-    for other in (Trial(real.results, "smoke", "sim2photo", 0), Trial(real.results, "smoke", "sim2photo", 0, fill(tmp_path / "data")), Trial(trial.results, "smoke", "sim2photo", 3, tmp_path / "data")):
-        with pytest.raises(InputError, match="choose another folder"): other.data()
-
-
-@pytest.mark.parametrize("pair, gone, words", [("horse2zebra", ("trainA",), "has no trainA"), ("horse2zebra", ("testA", "testB"), "has no testA, testB"), ("horse2zebra", ("trainA", "testA"), "has no trainA, testA"),
-                                               ("sim2photo", ("testA",), r"has no testA; .* \(or neither trainA nor testA: then the source is drawn\)"), ("sim2photo", ("trainA",), "has no trainA")])
-def test_a_root_that_lacks_something_is_refused_before_anything_is_written(tmp_path, pair, gone, words):
-    fill(tmp_path / "data")
-    for name in gone: shutil.rmtree(tmp_path / "data" / name)
-    with pytest.raises(InputError, match=words): Trial(tmp_path / "results", "smoke", pair, 0, tmp_path / "data")
+    for name in gone:
+        shutil.rmtree(tmp_path / "data" / name)
+    with pytest.raises(InputError, match=words):
+        Dataset(tmp_path / "results", "horse2zebra", SMOKE, tmp_path / "data")
     assert not (tmp_path / "results").exists()
 
 
-def test_labels_that_come_later_are_used(tmp_path):
-    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, fill(tmp_path / "data", labels=()))
-    assert "pixel_accuracy" not in trial.score("cut")[-1] and "pixel_accuracy" not in trial.references()["copy of the input"]
-    weights = (trial.folder / "cut/run/checkpoints/step_00000004/average.safetensors").stat().st_mtime_ns
-    fill(tmp_path / "data")
-    assert 0 < trial.score("cut")[-1]["pixel_accuracy"] < 1 and 0 < trial.references()["copy of the input"]["pixel_accuracy"] < 1
-    assert weights == (trial.folder / "cut/run/checkpoints/step_00000004/average.safetensors").stat().st_mtime_ns         # nothing is trained again
+def test_two_datasets_do_not_share_results(experiment, tmp_path):
+    for other in (Dataset(experiment.dataset.folder, "parsing2photo", SMOKE, fill(tmp_path / "data")),
+                  Dataset(experiment.dataset.folder, "parsing2photo", replace(SMOKE, test=5)),
+                  Dataset(experiment.dataset.folder, "parsing2photo", SMOKE, offset=PILOT_OFFSET)):
+        with pytest.raises(InputError, match="holds results of other pictures"):
+            other.prepare()
 
 
-def test_too_few_test_pictures_and_a_damaged_note(tmp_path):
-    trial = Trial(tmp_path / "results", "smoke", "sim2photo", 0, fill(tmp_path / "data", sizes=SIZES[:3]))
-    with pytest.raises(InputError, match="data/testA: 3 pictures are too few to compare; there must be four at least"): trial.references()
-    (tmp_path / "data/settings.json").write_text("{")
-    with pytest.raises(InputError, match=r"settings.json: is damaged \(no JSON\)"): trial.names
+def test_classes_are_the_data_s(tmp_path):
+    root = fill(tmp_path / "data")
+    assert Dataset(tmp_path, "game2photo", SMOKE, root).classes == CLASSES
+    write_json(root / "settings.json", dict(data="GTA5"))
+    assert Dataset(tmp_path, "game2photo", SMOKE, root).classes == CITYSCAPES
+    assert len(set(CITYSCAPES)) == 19
+    (root / "settings.json").write_text("{")
+    with pytest.raises(InputError, match="settings.json: is damaged"):
+        Dataset(tmp_path, "game2photo", SMOKE, root)
 
 
-def test_a_checkpoint_that_a_stop_left_is_not_scored(trial, tmp_path):
-    own = Trial(tmp_path, "smoke", "sim2photo", trial.seed)
-    shutil.copytree(trial.folder, own.folder)
-    run = own.train("cut")
-    shutil.copytree(run / "checkpoints/step_00000002", run / "checkpoints/step_00000003")
-    (run / "checkpoints/step_00000003/state.json").write_text('{"step": 3, "steps": 4, "scheduled": false}')
-    own.folder.joinpath("cut/scores.json").unlink(missing_ok=True)
-    assert [p["step"] for p in own.score("cut")] == [2, 4]
+def test_mistakes_in_words(tmp_path):
+    with pytest.raises(InputError, match="unknown pair 'cats': one of parsing2photo"):
+        Dataset(tmp_path, "cats", SMOKE)
+    with pytest.raises(InputError, match="profile is for folders of pictures"):
+        Dataset(tmp_path, "game2photo", PROFILES["paper"])
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        Dataset(tmp_path, "game2photo", SMOKE, tmp_path / "nowhere")
+    with pytest.raises(InputError, match="there is no set trainC"):
+        Dataset(tmp_path, "game2photo", SMOKE).set_folder("trainC")
 
 
-def test_small_pictures_are_enlarged_for_a_large_crop(tmp_path):
-    trial = Trial(tmp_path / "results", "smoke", "horse2zebra", 0, fill(tmp_path / "data", labels=(), sizes=((40, 24), (40, 40), (32, 32), (28, 60))))
-    trial.train("cut")
-    made = sorted((trial.folder / "data/trainA-36").iterdir())
-    assert [f.name for f in made] == ["0.png", "1.png", "2.png", "3.png"] and {load_image(f).size for f in made} == {(36, 36)}
-    fits = Trial(tmp_path / "more", "smoke", "horse2zebra", 0, fill(tmp_path / "fits", labels=()))
-    assert fits.training_set("trainA", fits.config("cut")) == tmp_path.resolve() / "fits/trainA"                      # large enough: as they are
+# --- evaluator
+
+def test_an_evaluator_scores_the_oracle_as_its_ceiling(experiment, tmp_path):
+    copy, oracle = (experiment.score(Trial(name)) for name in ("copy", "oracle"))
+    assert oracle["flips"] == oracle["low_pass"] == 0 and oracle["edges"] == pytest.approx(1)
+    assert oracle["frechet"] < 1e-3 < copy["frechet"] and copy["low_pass"] > 0.1
+    save_evaluator(experiment.evaluator, tmp_path)
+    again = load_evaluator(tmp_path, experiment.dataset.classes)
+    y, labels = experiment.dataset.labelled("testA")
+    rows = [e.score(y, labels, None, y) for e in (again, experiment.evaluator)]
+    assert rows[0] == rows[1] and "low_pass" not in rows[0]
 
 
-def test_the_paper_s_settings(real):
-    with pytest.raises(InputError, match="profile paper is for folders"): Trial(real.results, "paper", "sim2photo")
-    with pytest.raises(InputError, match="nowhere: no such folder"): Trial(real.results, "smoke", "sim2photo", 0, real.data_root / "nowhere")
-    paper = Trial(real.results, "paper", "sim2photo", 0, real.data_root)
-    ours, theirs = paper.config("semst"), paper.config("cut")
-    assert ours.steps == theirs.steps == 400 * len(SIZES) and ours.resize == theirs.resize == "square"
-    assert (ours.model.scales, ours.model.crop, ours.lambda_nce) == (2, 512, 0) and (theirs.model.scales, theirs.model.crop, theirs.load, theirs.gan) == (1, 256, 286, "lsgan")
-    assert real.config("semst").resize == "square" and Trial(real.results, "smoke", "sim2photo").config("semst") == config_for("semst", PROFILES["smoke"], 0, HOLD["sim2photo"]["semst"])
-    assert real.config("semst").lambda_hdce == 1                                                                       # chosen on drawn scenes, used there alone
-    assert [hold_of("cut", PROFILES[p], "sim2photo") for p in ("smoke", "quick", "cpu", "standin", "gpu", "paper")] == [30, 30, 30, 1, 1, 1]
-    assert config_for("semst", PROFILES["standin"], 0).d_strides == (2, 2, 1)                                          # sees 34 of 128 pixels
+def test_sky_read_as_tree_is_the_confusion_s_entry(experiment):
+    row = experiment.score(Trial("semst", 0.3, 1))
+    names = experiment.dataset.classes
+    entry = row["confusion"][names.index("sky")][names.index("tree")]
+    assert row["sky_tree"] == pytest.approx(entry, abs=1e-5)
 
 
-def test_a_method_paints_at_its_crop_s_size_and_is_judged_at_the_profile_s(real, monkeypatch):
-    monkeypatch.setitem(PROFILES, "smoke", PROFILES["smoke"]._replace(size=64))
-    run = real.folder / "cut/run"                                                                                     # trained with crops of 32
-    seen = []
-    monkeypatch.setattr(benchmark, "translate_whole", lambda model, x: seen.append(tuple(x.shape)) or type("Whole", (), dict(fused=x)))
-    y = real.translate(run, "testA")
-    assert seen == [(4, 3, 32, 32)] and y.shape == (4, 3, 64, 64) and torch.equal(((y + 1) * 127.5).round() / 127.5 - 1, y)
+# --- experiment
+
+def test_nothing_is_made_twice(experiment, monkeypatch):
+    trial = Trial("semst", 0.3, 1)
+    first = experiment.score(trial), experiment.downstream(trial), experiment.curve(trial)
+
+    def never(*args, **kwargs):
+        raise AssertionError("made again")
+    for name in ("train", "train_segmenter", "translate_all"):
+        monkeypatch.setattr(module, name, never)
+    assert (experiment.score(trial), experiment.downstream(trial), experiment.curve(trial)) == first
+
+
+def test_the_pictures_on_disk_give_the_scores_in_the_file(experiment):
+    trial = Trial("semst", 0.3, 1)
+    saved = sorted((experiment.folder(trial) / "translations").iterdir())
+    assert len(saved) == SMOKE.test and load_image(saved[0]).size == (32, 32)
+    again, row = experiment.rate(trial, experiment.translations(trial)), experiment.score(trial)
+    assert again.pop("confusion") == row["confusion"]
+    assert again == pytest.approx({name: row[name] for name in again}, rel=1e-4)
+
+
+def test_references_are_what_they_say(experiment):
+    dataset = experiment.dataset
+    assert torch.equal(experiment.translate(Trial("copy"), "testA"), dataset.pictures("testA"))
+    assert torch.equal(experiment.translate(Trial("oracle"), "trainA"), dataset.pictures("trainO"))
+    matrix = experiment.translate(Trial("matrix"), "trainA")
+    target, source = dataset.pictures("trainB"), dataset.pictures("trainA")
+    gaps = [(x.mean((0, 2, 3)) - target.mean((0, 2, 3))).abs().max() for x in (source, matrix)]
+    assert gaps[1] < 0.5 * gaps[0]
+    scores = [experiment.downstream(Trial(m)) for m in ("copy", "matrix", "oracle", "target")]
+    assert all(s["n"] == SMOKE.test for s in scores) and len({str(s) for s in scores}) == 4
+    assert experiment.downstream(Trial("copy", seed=1)) != scores[0]           # another network's seed
+
+
+def test_a_run_with_other_settings_is_refused_and_can_be_forgotten(experiment, tmp_path):
+    own = Experiment(Dataset(tmp_path, "parsing2photo", SMOKE), experiment.evaluator, SMOKE)
+    own.dataset.prepare()
+    trial = Trial("cut", 0.3)
+    own.train(trial)
+    file = own.folder(trial) / "run/config.json"
+    about = read_json(file)
+    write_json(file, about | dict(config=about["config"] | dict(keep=9, log_every=1, cache=False)))
+    assert not made_otherwise(own.folder(trial) / "run", own.config(trial))
+    write_json(file, about | dict(config=about["config"] | dict(lambda_nce=0.25)))
+    for use in (own.train, own.score, own.downstream, own.curve):
+        with pytest.raises(InputError, match="was trained with other settings than today's"):
+            use(trial)
+    own.forget(Trial("copy"))
+    own.forget(trial)
+    assert not own.folder(trial).exists()
+
+
+def test_an_older_run_without_newer_settings_counts(experiment, tmp_path):
+    trial = Trial("semst", 0.3, 1)
+    shutil.copytree(experiment.folder(trial) / "run", tmp_path / "run")
+    file = tmp_path / "run/config.json"
+    about = read_json(file)
+    old = {name: value for name, value in about["config"].items() if name != "decay_from"}
+    write_json(file, about | dict(config=old))
+    assert not made_otherwise(tmp_path / "run", experiment.config(trial))
+
+
+def test_a_training_says_where_it_comes_from(experiment):
+    trial = Trial("semst", 0.3, 1)
+    said, run = experiment.origin(trial), experiment.folder(trial) / "run"
+    assert said["sha256"] == digest(run / "checkpoints/step_00000004/average.safetensors")
+    assert (said["settings"], said["steps"]) == (settings_digest(experiment.config(trial)), 4)
+    assert (said["weight"], said["seed"]) == (0.3, 1) and said["seconds"] > 0
+    assert [made["device"] for made in said["made"]] == [device_name()]
+    assert experiment.origin(Trial("copy")) == {}
+
+
+def test_a_training_that_goes_on_is_noted_twice(experiment, tmp_path, monkeypatch):
+    own, stops = Experiment(Dataset(tmp_path, "parsing2photo", SMOKE), None, SMOKE), [True, False]
+    own.dataset.prepare()
+
+    def train(data, run, config, hooks, resume):
+        if stops.pop(0):
+            raise KeyboardInterrupt
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        own.train(Trial("cut"))
+    own.train(Trial("cut"))
+    assert len(read_json(own.folder(Trial("cut")) / "made.json")) == 2
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    root = tmp_path_factory.mktemp("real")
+    return open_experiment(root / "results", "game2photo", root=fill(root / "data"))
+
+
+def test_a_labelled_folder_is_scored_without_an_oracle(real):
+    row, target = real.score(Trial("cut")), real.score(Trial("target"))
+    assert 0 < row["class_accuracy"] < 1 and row["n"] == 4 and "low_pass" not in row
+    assert target["frechet"] < 1e-3 < row["frechet"]                 # to testB itself
+    assert real.downstream(Trial("cut"))["n"] == real.downstream(Trial("target"))["n"] == 4
+    assert real.config(Trial("cut")).data.resize == "square"
+    with pytest.raises(InputError, match="there is no set testO"):
+        real.score(Trial("oracle"))
+
+
+def test_without_labels_there_are_pictures(tmp_path, monkeypatch):
+    e = open_experiment(tmp_path / "results", "horse2zebra", root=fill(tmp_path / "data", labels=()))
+    asked = []
+    monkeypatch.setattr(module, "cached_inception", lambda: tmp_path / "weights.pth")
+    monkeypatch.setattr(module, "fid_kid", lambda *given: asked.append(given) or dict(
+        fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in", n_a=4))
+    assert e.score(Trial("cut")) == dict(n=4, fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in")
+    assert asked == [(e.folder(Trial("cut")) / "translations", (tmp_path / "data/testB").resolve(),
+                      tmp_path / "weights.pth", 32)]
+
+
+def test_a_method_translates_at_its_crop_s_size(experiment, tmp_path):
+    weights = experiment.weights(Trial("semst", 0.3, 1))              # trained with crops of 32
+    y = module.translate_all(weights, experiment.dataset.files("testA"), 64)
+    assert y.shape == (4, 3, 64, 64) and torch.equal(((y + 1) * 127.5).round() / 127.5 - 1, y)
+    same = module.translate_all(weights, experiment.dataset.files("testA"), 32)
+    assert (torch.nn.functional.avg_pool2d(y, 2) - same).abs().mean() < 0.1
+
+
+# --- kept weights
+
+def test_kept_weights_translate_in_the_place_of_a_training(experiment, tmp_path, monkeypatch):
+    trial = Trial("semst", 0.3, 1)
+    path = keep(experiment, trial, tmp_path)
+    assert path.name == "semst.safetensors" and path.stat().st_size < 1.2e6
+    kept = Experiment(experiment.dataset, None, SMOKE, kept_trials(tmp_path))
+    monkeypatch.setattr(module, "train", None)
+    difference = kept.translate(trial, "testA") - experiment.translate(trial, "testA")
+    assert difference.abs().max() <= 3 * 2 / 255
+    said = kept.origin(trial)
+    assert said["sha256"] == digest(path) and said["pair"] == "parsing2photo"
+    assert said["original_sha256"] == experiment.origin(trial)["sha256"]
+
+
+def test_changed_or_foreign_weights_are_refused(experiment, tmp_path):
+    path = keep(experiment, Trial("semst", 0.3, 1), tmp_path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="its digest is not the one in semst.json"):
+        check_kept(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match="semst.json: no such file"):
+        kept_trials(tmp_path)
+
+
+def test_the_repository_s_kept_weights_are_whole():
+    for folder in sorted((ROOT / "reproduce/weights").glob("*2*")):
+        for trial in kept_trials(folder):
+            assert trial.method in VARIANTS
+
+
+def test_the_project_s_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert repository() == ROOT
+    monkeypatch.chdir(ROOT / "nbs")
+    assert repository() == ROOT
+
+
+def test_references_are_no_methods():
+    assert not set(REFERENCES) & set(VARIANTS)
+    assert isinstance(config_for("semst", SMOKE, 0), TrainConfig)

@@ -18,7 +18,8 @@ from PIL import Image
 
 from conftest import ROOT, SHARED
 from semst.synthetic import scenes
-from semst.bench.benchmark import Trial
+from semst.bench.dataset import Dataset
+from semst.bench.protocol import PROFILES
 from semst.data import InputError, UnpairedCrops, list_images
 
 sys.path.insert(0, str(ROOT / "data_scripts"))
@@ -443,8 +444,8 @@ def test_one_gta5_frame_in_fifty_is_held_out(tmp_path):
     game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 101), tiny_cityscapes(tmp_path / "c")
     assert common.run(gta5.main, [game, streets, tmp_path / "out"]) == 0
     assert [f.stem for f in list_images(tmp_path / "out/testA")] == ["00001", "00051", "00101"] and len(list_images(tmp_path / "out/trainA")) == 98
-    trial = Trial(tmp_path / "results", "paper", "sim2photo", 0, tmp_path / "out")                                    # and figure 5 can work with what there is
-    assert trial.drawn == () and trial.judged and trial.teaches and len(trial.names) == 19 and trial.size.steps == 400 * 98
+    dataset = Dataset(tmp_path / "results", "game2photo", PROFILES["paper"], tmp_path / "out")
+    assert dataset.has_labels(*dataset.sets) and len(dataset.classes) == 19           # figure 5 can work with it
 
 def test_one_gta5_frame_is_too_few(tmp_path, capsys):
     assert common.run(gta5.main, [tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))]), tiny_cityscapes(tmp_path / "c"), tmp_path / "out"]) == 2

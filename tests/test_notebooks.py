@@ -76,12 +76,17 @@ BUILT_FIRST = """A11_files A12_images A01_data A09_convolution
     A17_hooks A18_runs""".split()
 
 
+EVIDENCE = """10_measuring A34_protocol A35_dataset A36_evaluation A37_experiment A38_weights A39_figures
+    12_comparison A40_workflow 13_results""".split()
+
+
 def reading_order(notebook):
     "The order in which the package is built: the core as listed, appendices, evidence, the command line."
     name = notebook.stem
     if name in BUILT_FIRST: return 0, f"{BUILT_FIRST.index(name):02}"
     if name == "A07_command_line": return 3, name
-    return {"A": 1, "1": 2}.get(name[0], 4), name
+    if name in EVIDENCE: return 2, f"{EVIDENCE.index(name):02}"
+    return {"A": 1}.get(name[0], 4), name
 
 
 def modules_of(path):

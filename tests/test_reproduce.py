@@ -1,6 +1,4 @@
-"The figures: the runner is strict, the workflow makes all five, and their manifests hold what a reviewer needs."
-import csv
-import hashlib
+"The figures: the runner is strict, the workflow makes all five, and their manifests say from what."
 import json
 import re
 import shutil
@@ -10,225 +8,285 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import torch
 from conftest import ROOT
 
-from semst.baselines import BASELINES
-from semst.bench.benchmark import HOLD, METHOD_NAMES, PAIRS
-from semst.data import rng
+from semst.bench import workflow
+from semst.bench.comparison import read_rows
+from semst.bench.experiment import Trial
+from semst.bench.protocol import COMPARED, PAIRS, PROFILES
+from semst.bench.weights import keep, keep_evaluator
+from semst.data import InputError
+from semst.files import read_json, write_json
 from semst.synthetic.scenes import scene
 
-sys.path.insert(0, str(ROOT / "reproduce"))
+sys.path[:0] = [str(ROOT / "reproduce"), str(ROOT / "reproduce/tools")]
+import choose  # noqa: E402
+import collect  # noqa: E402
+import page  # noqa: E402
 import run as runner  # noqa: E402
 import step  # noqa: E402
 
-FIGURES = sorted(p.stem for p in (ROOT / "reproduce").glob("fig*.ipynb"))
 
-
-def test_unknown_parameters_and_values_are_errors(capsys, tmp_path):
-    out = ["--results", str(tmp_path)]
-    assert runner.main(["fig4_horse2zebra", "-p", "stepz", "3", *out]) == 2
-    assert "has no parameter stepz; it has profile, seed" in capsys.readouterr().err
-    assert runner.main(["fig4_horse2zebra", "-p", "seed", "three", *out]) == 2
-    assert "seed must be int" in capsys.readouterr().err
-    assert runner.main(["fig9", *out]) == 2
-    assert "no figure fig9" in capsys.readouterr().err
-    assert runner.main(["fig4_horse2zebra", "-p", "data_name", "Ppaer", *out]) == 2
-    assert "data_name must be stand-in or paper, not 'Ppaer'" in capsys.readouterr().err
-
-
-def test_a_missing_tag_is_an_error(tmp_path):
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("seed = 0")])
-    nbformat.write(nb, tmp_path / "n.ipynb")
-    with pytest.raises(runner.RunError, match="0 cells are tagged"): runner.parameters_of(tmp_path / "n.ipynb")
+def snakemake(*words):
+    command = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "reproduce/Snakefile"]
+    return subprocess.run([str(w) for w in (*command, *words)], capture_output=True, text=True, cwd=ROOT)
 
 
 def folder_of_pictures(root):
     "Four pictures for each of trainA, trainB, testA and testB, of odd sizes, without labels."
     for part, name in enumerate(("trainA", "trainB", "testA", "testB")):
         (root / name).mkdir(parents=True)
-        for i in range(4): scene("winter" if name.endswith("B") else "summer", 10 * part + i, (48, 40 + 4 * i))[0].save(root / name / f"{i}.png")
+        for i in range(4):
+            look = "winter" if name.endswith("B") else "summer"
+            scene(look, 10 * part + i, (48, 40 + 4 * i))[0].save(root / name / f"{i}.png")
     return root
 
 
-def test_a_figure_on_a_folder_named_from_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "HERE", tmp_path / "project/reproduce")
-    runner.HERE.mkdir(parents=True)
-    shutil.copy(ROOT / "reproduce/fig4_horse2zebra.ipynb", runner.HERE)
+# --- the runner
+
+@pytest.mark.parametrize("words, message", [
+    (("fig4_horse2zebra", "-p", "stepz", "3"), "has no parameter stepz; it has profile, pair"),
+    (("fig9",), "no figure fig9; there are fig1_user_study"),
+    (("fig4_horse2zebra", "-p", "data_name", "Ppaer"),
+     "data_name must be stand-in or paper, not 'Ppaer'"),
+    (("fig5_domain_adaptation", "--profile", "fast"), "profile must be one of smoke, quick")])
+def test_unknown_parameters_and_values_are_errors(words, message, tmp_path, capsys):
+    assert runner.main([*words, "--results", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_tag_is_an_error(tmp_path):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("seed = 0")])
+    nbformat.write(nb, tmp_path / "n.ipynb")
+    with pytest.raises(InputError, match="0 cells are tagged"):
+        runner.parameters_of(tmp_path / "n.ipynb")
+
+
+def test_every_figure_has_its_notebook():
+    for figure in workflow.FIGURES:
+        notebook, own = runner.notebook_of(figure)
+        assert set(own) <= set(runner.parameters_of(notebook))
+        assert {"profile", "data_root", "results_dir", "out_dir"} <= set(runner.parameters_of(notebook))
+    assert set(page.TITLES) == set(workflow.FIGURES)
+
+
+def test_a_figure_on_a_folder_without_labels(tmp_path, monkeypatch):
     folder_of_pictures(tmp_path / "horses")
-    monkeypatch.chdir(tmp_path)
-    assert runner.main(["fig4_horse2zebra", "--profile", "smoke", "-p", "data_root", "horses"]) == 0
-    out = tmp_path / "project/results/horses/smoke/fig4_horse2zebra"                 # not among the results on drawn scenes
-    m = json.loads((out / "manifest.json").read_text())
-    assert (m["verdict"], m["data_name"], set(m["data"])) == ("smoke", "stand-in", {"trainA", "trainB", "testA", "testB", "seed 0, labelled"}) and m["data"]["trainA"]["images"] == 4
-    assert m["metrics"]["luminance correlation of the input"] == pytest.approx(1) and not any("accuracy" in k for k in m["metrics"])
-    assert (out / "figure.png").stat().st_size > 10_000 and not (out / "curves.png").exists()
+    monkeypatch.chdir(tmp_path)                                      # the folder is named from here
+    words = ["fig4_horse2zebra", "--profile", "smoke", "-p", "data_root", "horses"]
+    assert runner.main([*words, "--results", str(tmp_path / "results")]) == 0
+    out = tmp_path / "results/smoke/fig4_horse2zebra"
+    m = read_json(out / "manifest.json")
+    assert (m["verdict"], m["data_name"]) == ("smoke", "stand-in")
+    assert set(m["data"]) == {"trainA", "trainB", "testA", "testB"}
+    assert m["data"]["trainA"]["images"] == 4 and m["metrics"] == {}
+    assert (out / "figure.png").stat().st_size > 10_000
 
 
-def test_a_drawn_source_is_not_the_paper_s(tmp_path, capsys):
-    folder_of_pictures(tmp_path / "sim2photo")
-    for name in ("trainA", "testA"): shutil.rmtree(tmp_path / "sim2photo" / name)
-    words = ["fig5_domain_adaptation", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "data_root", str(tmp_path / "sim2photo"), "-p", "data_name", "paper"]
-    assert runner.main(words) == 1 and "these are not the paper's data" in capsys.readouterr().err
+def test_papermill_from_any_folder(tmp_path, results):
+    "Without the runner: the notebook finds the project, and writes where it is told."
+    out = tmp_path / "mine"
+    command = [Path(sys.executable).parent / "papermill", ROOT / "reproduce/fig2to4_translations.ipynb",
+               tmp_path / "executed.ipynb", "-p", "profile", "smoke", "-p", "pair", "horse2zebra",
+               "-p", "results_dir", results.parent, "-p", "out_dir", out]
+    done = subprocess.run([str(w) for w in command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert read_json(out / "manifest.json")["figure"] == "fig4_horse2zebra"
 
 
-@pytest.mark.parametrize("shares, verdict", [((30,) * 6, "trend"), ((30, 30, 30, 30, 30, 16), "undecided"), ((30, 30, 30, 30, 30, 5), "not reproduced"), ((30,) * 5, None)])
-def test_human_votes_need_no_translations(shares, verdict, tmp_path, capsys):
-    lines = ["set,method,rater,prefers_semst"] + [f"{i},{m},{r},{int(r < n)}" for i, (m, n) in enumerate(zip(BASELINES, shares)) for r in range(30)]
-    (tmp_path / "votes.csv").write_text("\n".join(lines) + "\n")
-    code = runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")])
-    if verdict is None: assert code == 1 and "no votes on scc" in capsys.readouterr().err
-    else:
-        m = json.loads((tmp_path / "results/quick/fig1_user_study/manifest.json").read_text())
-        assert m["verdict"] == verdict and m["parameters"]["votes_sha256"] == hashlib.sha256((tmp_path / "votes.csv").read_bytes()).hexdigest()
-
-
-def test_a_user_study_on_folders_waits_for_people(tmp_path, capsys):
-    for pair in ("parsing2photo", "summer2winter", "horse2zebra"): folder_of_pictures(tmp_path / "data" / pair)
-    plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}")
-    assert f"run.py fig1_user_study --profile paper --results {tmp_path} -p data_root '{tmp_path}/data' -p data_name stand-in" in plan.stdout + plan.stderr
-    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "data_root", str(tmp_path / "data"), "-p", "data_name", "paper"]) == 0
-    out = tmp_path / "results/smoke/fig1_user_study"
-    m = json.loads((out / "manifest.json").read_text())
-    assert (m["verdict"], m["data_name"], m["metrics"]["votes"], len(m["trainings"])) == ("smoke", "paper", 0, 3 * 7) and not (out / "observer.csv").exists()
-    with open(out / "key.csv", newline="") as f: key = [k["method"] for k in csv.DictReader(f)]
-    (tmp_path / "people.csv").write_text("set,method,rater,prefers_semst\n" + "".join(f"{i + 1},{m},{r},1\n" for i, m in enumerate(key) for r in range(30)))
-    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "people.csv")]) == 0
-    voted = json.loads((out / "manifest.json").read_text())
-    assert (voted["verdict"], voted["data_name"], voted["parameters"]["data_root"], voted["metrics"]["votes"]) == ("trend", "paper", "data", 360)
-    assert voted["trainings"] == m["trainings"] and voted["data"] == m["data"] and m["parameters"]["votes_sha256"] == ""       # what the people saw
-    words = ["-p", "data_root", str(tmp_path / "data"), "-p", "votes", str(tmp_path / "people.csv")]
-    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), *words]) == 0
-    assert json.loads((out / "manifest.json").read_text())["data_name"] == "paper"                                           # whatever is said of the data now
-    assert runner.main(["fig1_user_study", "--profile", "paper", "--results", str(tmp_path / "none"), *words]) == 1
-    assert "nobody knows what the votes are about" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("table, words", [("set;method\n1;cut\n", "needs a first line set,method,rater,prefers_semst"), ("set,method,rater,prefers_semst\n1,cut,0,1\n1,cut,1,yes\n", "votes.csv, line 3: prefers_semst is 'yes'"), ("set,method,rater,prefers_semst\n", "no votes on cyclegan")])
-def test_a_bad_table_of_votes_is_told_in_words(table, words, tmp_path, capsys):
-    (tmp_path / "votes.csv").write_text(table)
-    assert runner.main(["fig1_user_study", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "votes.csv")]) == 1
-    assert words in capsys.readouterr().err
-
-
-def test_the_workflow_on_folders(tmp_path):
-    folder_of_pictures(tmp_path / "data/horse2zebra")
-    words = ["--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config"]
-    plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}", "data_name=paper")
-    assert plan.returncode == 0, plan.stderr
-    said = plan.stdout + plan.stderr
-    assert f"step.py train paper horse2zebra 0 cut --results {tmp_path} --data-root '{tmp_path}/data/horse2zebra'" in said
-    assert f"run.py fig4_horse2zebra --profile paper --results {tmp_path} -p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
-    assert "fig1" not in said and "fig2" not in said                                  # no such pairs there
-    jobs = re.findall(r"rule (\w+):\n((?: .*\n)+)", said)
-    assert {rule for rule, lines in jobs if "gpu=1" in lines} == {"judge", "train", "score"} and "figure" in {rule for rule, lines in jobs if "gpu" not in lines}
-    folder_of_pictures(tmp_path / "one/parsing2photo")                                 # the first of figure 1's three pairs
-    plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}")
-    assert "fig2" in plan.stdout + plan.stderr and "fig1" not in plan.stdout + plan.stderr
-    folder_of_pictures(tmp_path / "drawn/sim2photo")
-    for name in ("trainA", "testA"): shutil.rmtree(tmp_path / "drawn/sim2photo" / name)
-    refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'drawn'}", f"results={tmp_path}", "data_name=paper")
-    assert refused.returncode != 0 and "its source would be drawn" in refused.stdout + refused.stderr
-    refused = snakemake(*words, "profile=paper")
-    assert refused.returncode != 0 and "add data=FOLDER" in refused.stdout + refused.stderr
-    for name, said in (("Ppaer", "data_name must be stand-in or paper, not 'Ppaer'"), ("paper", "one/parsing2photo: has no testB")):
-        if name == "paper": shutil.rmtree(tmp_path / "one/parsing2photo/testB")
-        refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'one'}", f"results={tmp_path}", f"data_name={name}")
-        assert refused.returncode != 0 and said in refused.stdout + refused.stderr and "WorkflowError" in refused.stdout + refused.stderr
-
-
-def test_the_workflow_trains_every_seed(tmp_path):
-    plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config", "profile=cpu", f"results={tmp_path}")
-    said = plan.stdout + plan.stderr
-    assert "gpu=1" not in said
-    def asked(what, pair, method): return [seed for seed in range(9) if f"step.py {what} cpu {pair} {seed} {method} " in said]
-    assert asked("train", "sim2photo", "semst-without-ts") == asked("reader", "sim2photo", "target") == asked("score", "sim2photo", "gan") == [0, 1, 2, 3, 4]
-    assert asked("score", "horse2zebra", "cut") == [0, 1, 2, 3, 4] and asked("train", "horse2zebra", "gan") == []
-
-
-def test_step_errors(capsys, tmp_path):
-    assert step.main(["train", "smoke", "sim2photo", "0", "magic", "--results", str(tmp_path)]) == 2
-    assert "unknown method 'magic'" in capsys.readouterr().err
-    assert step.main(["judge", "smoke", "horse2zebra", "0", "--results", str(tmp_path), "--data-root", str(tmp_path / "none")]) == 2
-    assert "none: no such folder; it should hold trainA" in capsys.readouterr().err
-    assert step.main(["judge", "paper", "horse2zebra", "0", "--results", str(tmp_path)]) == 2
-    assert "give data_root" in capsys.readouterr().err
-
-
-def test_the_workflow_knows_the_figures_and_pairs():
-    text = (ROOT / "reproduce/Snakefile").read_text()
-    assert FIGURES == sorted(re.findall(r"(fig\d_\w+)=\(", text))
-    for pair in PAIRS: assert f'"{pair}"' in text
-
-
-def snakemake(*words):
-    command = [Path(sys.executable).parent / "snakemake", "--snakefile", ROOT / "reproduce/Snakefile", *words]
-    return subprocess.run([str(w) for w in command], capture_output=True, text=True, cwd=ROOT)
-
+# --- the workflow
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     "All five figures, profile smoke."
     folder = tmp_path_factory.mktemp("results")
-    done = snakemake("--directory", folder, "--cores", "2", "--keep-going", "--config", "profile=smoke", f"results={folder}")
+    done = snakemake("--directory", folder, "--cores", "2", "--keep-going", "--config",
+                     "profile=smoke", f"results={folder}")
     assert done.returncode == 0, done.stderr[-4000:]
     return folder / "smoke"
 
 
-@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("figure", workflow.FIGURES)
 def test_a_figure_and_its_manifest(results, figure):
-    m = json.loads((results / figure / "manifest.json").read_text())
-    assert m["verdict"] == "smoke" and m["data_name"] == "embedded" and m["parameters"]["profile"] == "smoke"
-    for key in ("git_revision", "notebook_sha256", "packages", "device", "wall_seconds", "data", "metrics"): assert m[key], key
-    expected = {f"{pair}, seed 0, {method}" for pair in PAIRS if pair[:6] in figure or figure.startswith("fig1") and pair != "sim2photo" or figure.startswith("fig5") and pair == "sim2photo"
-                for method in (*BASELINES, "semst", *(("gan",) if pair == "sim2photo" else ()))}
-    assert set(m["trainings"]) == expected and all(len(t["weights"]) == len(t["judge"]) == 64 and re.match(r"[0-9a-f]{40}", t["made"][-1]["revision"]) for t in m["trainings"].values())
+    m = read_json(results / figure / "manifest.json")
+    assert m["verdict"] == "smoke" and m["data_name"] == "embedded"
+    for key in ("words", "git_revision", "notebook_sha256", "packages", "device", "seconds", "data"):
+        assert m[key], key
+    pairs = workflow.FIGURES[figure]
+    methods = {name.split(", ")[-1].split("/")[0] for name in m["trainings"]}
+    assert set(COMPARED) <= methods and len(m["trainings"]) == len(pairs) * len(methods)
+    for training in m["trainings"].values():
+        assert len(training["sha256"]) == 64 and re.match("[0-9a-f]{40}", training["made"][0]["revision"])
     assert (results / figure / "figure.png").stat().st_size > 10_000
-    assert f"{figure}/figure.png" in (results / "index.html").read_text()
+    if figure != "fig1_user_study":
+        rows = read_rows(results / figure / "rows.csv")
+        assert {"copy", "matrix", "oracle", *COMPARED} <= {row["method"] for row in rows}
+        assert all(0 <= row["downstream"] <= 1 for row in rows)
 
 
-def test_the_key_tells_which_picture_of_a_set_is_semst_s(results):
-    with open(results / "fig1_user_study/key.csv", newline="") as f: key = list(csv.DictReader(f))
-    assert [k["method"] for k in key] == [m for m in BASELINES for _ in range(2)] and {k["semst_is"] for k in key} == {"A", "B"}
-    with open(results / "fig1_user_study/observer.csv", newline="") as f: votes = {(v["set"], v["method"]) for v in csv.DictReader(f)}
-    assert votes == {(k["set"], k["method"]) for k in key}
-    for i, k in enumerate(key):                                              # a key that is the wrong way round would turn every vote about
-        draw = rng("user study", 0, i)
-        scene, left = int(torch.randint(4, (), generator=draw)), bool(torch.rand((), generator=draw) < 0.5)
-        assert (int(k["scene"]), k["semst_is"]) == (scene, "A" if left else "B")
+def test_the_study_waits_for_votes(results):
+    out = results / "fig1_user_study"
+    m = read_json(out / "manifest.json")
+    assert m["words"] == "Waiting for votes." and m["metrics"] == {"raters": 0}
+    html = (out / "study.html").read_text()
+    assert "SemST" not in html and "CycleGAN" not in html               # raters must not know
+    key = read_json(out / "study/key.json")
+    assert len(key["sets"]) == 12
 
 
-def test_votes_that_contradict_the_key_are_refused(tmp_path, capsys):
-    out = tmp_path / "results/smoke/fig1_user_study"
-    out.mkdir(parents=True)
-    (out / "key.csv").write_text("set,method,semst_is\n1,cyclegan,A\n3,gcgan,B\n")
-    (tmp_path / "people.csv").write_text("set,method,rater,prefers_semst\n1,cyclegan,0,1\n3,src,0,1\n")
-    assert runner.main(["fig1_user_study", "--profile", "smoke", "--results", str(tmp_path / "results"), "-p", "votes", str(tmp_path / "people.csv")]) == 1
-    assert re.search("set 3 and src do not go together; .*key.csv says gcgan", capsys.readouterr().err) and (out / "key.csv").exists()
+def test_the_page_shows_pictures_a_table_and_links(results):
+    html = (results / "index.html").read_text()
+    for figure in workflow.FIGURES:
+        assert f'src="{figure}/figure.png"' in html and f'href="{figure}/manifest.json"' in html
+    assert html.index("<img") < html.index("<table") and "Too few trainings" in html
+    links = re.findall(r'(?:src|href)="([^"#]+)"', html)
+    assert links and all((results / link).exists() for link in links)
+    rows = read_rows(results / "fig2_parsing2image/rows.csv")
+    ours = next(row for row in rows if row["method"] == "semst")
+    assert f"<td>{ours['downstream']:.3f}</td>" in html
+
+
+def test_nothing_on_the_page_is_unescaped(results, tmp_path):
+    shutil.copytree(results / "fig2_parsing2image", tmp_path / "fig2_parsing2image")
+    manifest = tmp_path / "fig2_parsing2image/manifest.json"
+    evil = "<script>alert(1)</script>"
+    keys = ("verdict", "words", "data_name", "device", "git_revision")
+    write_json(manifest, read_json(manifest) | dict.fromkeys(keys, evil))
+    for name in ("<script>.png", "a'\"&.html"):
+        (tmp_path / "fig2_parsing2image" / name).write_bytes(b"")
+    html = page.write_page(tmp_path).read_text()
+    assert "<script" not in html and html.count("&lt;script&gt;") >= 5 and "'\"" not in html
 
 
 def test_nothing_is_made_twice_and_a_changed_setting_is(results):
-    words = ["--directory", results.parent, "--cores", "1", "--dry-run", "--config", "profile=smoke", f"results={results.parent}"]
-    assert "Nothing to be done" in snakemake(*words).stdout + snakemake(*words).stderr
-    stale = results / "parsing2photo/seed0/cut"
-    config = json.loads((stale / "run/config.json").read_text())
-    config["config"]["lambda_nce"] = 0.125                                           # as if the default had been another one then
-    (stale / "run/config.json").write_text(json.dumps(config))
-    assert step.main(["train", "smoke", "parsing2photo", "0", "cut", "--results", str(results.parent)]) == 0
-    assert json.loads((stale / "run/config.json").read_text())["config"]["lambda_nce"] == 0.5 * HOLD["parsing2photo"]["cut"]
-    assert not (stale / "scores.json").exists()                                      # what was made from the old run is gone with it
+    words = ["--directory", results.parent, "--cores", "1", "--dry-run", "--config", "profile=smoke",
+             f"results={results.parent}"]
+    done = snakemake(*words)
+    assert "Nothing to be done" in done.stdout + done.stderr
+    config = results / "parsing2photo/cut/x1/seed0/run/config.json"
+    about, scored = read_json(config), (config.parents[1] / "scores.json").stat().st_mtime_ns
+    write_json(config, about | dict(config=about["config"] | dict(lambda_nce=0.125)))
+    words = ["trial", "smoke", "parsing2photo", "cut", "--results", str(results.parent)]
+    assert step.main(words) == 0
+    assert read_json(config)["config"]["lambda_nce"] == 0.5
+    assert (config.parents[1] / "scores.json").stat().st_mtime_ns > scored
 
 
 def test_a_failing_job_is_named_and_the_rest_is_made(tmp_path):
     "A file in the place of one method's run: that method fails, its neighbour does not."
-    trial = tmp_path / "smoke/sim2photo/seed0"
-    (trial / "gan").mkdir(parents=True)
-    (trial / "gan/run").write_text("in the way")
-    targets = [f"{trial}/{m}/downstream.json" for m in ("gan", "scc")]
-    done = snakemake("--directory", tmp_path, "--cores", "1", "--keep-going", "--config", "profile=smoke", f"results={tmp_path}", "--", *targets)
-    assert done.returncode != 0 and "sim2photo 0 gan" in done.stderr.replace("'", "") and Path(targets[1]).exists() and not Path(targets[0]).exists()
-    assert (tmp_path / "smoke/index.html").exists()                                    # a page over what there is
+    place = tmp_path / "smoke/horse2zebra"
+    (place / "gan/x1/seed0").mkdir(parents=True)
+    (place / "gan/x1/seed0/run").write_text("in the way")
+    targets = [f"{place}/{m}/x1/seed0/scores.json" for m in ("gan", "scc")]
+    done = snakemake("--directory", tmp_path, "--cores", "1", "--keep-going", "--config",
+                     "profile=smoke", f"results={tmp_path}", "--", *targets)
+    assert done.returncode != 0 and "horse2zebra gan 1 0" in done.stderr
+    assert Path(targets[1]).exists() and not Path(targets[0]).exists()
+    assert (tmp_path / "smoke/index.html").exists()
 
 
-def test_methods_are_named_alike_everywhere():
-    assert {"gan", "cut", "semst", "semst-two-scales"} <= set(METHOD_NAMES)
+def test_the_workflow_trains_every_seed(tmp_path):
+    plan = snakemake("--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds",
+                     "--config", "profile=cpu", f"results={tmp_path}")
+    said = plan.stdout + plan.stderr
+    for pair in PAIRS:
+        methods = (*COMPARED, "gan", *(("semst-without-ts",) if PAIRS[pair].leading else ()))
+        for method in methods:
+            found = re.findall(rf"step.py trial cpu {pair} {method} \S+ (\d)", said)
+            assert sorted(found) == [str(s) for s in PROFILES["cpu"].seeds(pair)], (pair, method)
+    assert "gpu=1" not in said
+
+
+def test_the_workflow_on_folders(tmp_path):
+    folder_of_pictures(tmp_path / "data/horse2zebra")
+    words = ["--directory", tmp_path, "--cores", "1", "--dry-run", "--printshellcmds", "--config"]
+    plan = snakemake(*words, "profile=paper", f"data={tmp_path / 'data'}", f"results={tmp_path}",
+                     "data_name=paper")
+    assert plan.returncode == 0, plan.stderr
+    said = plan.stdout + plan.stderr
+    assert f"step.py trial paper horse2zebra cut 1 0 --results '{tmp_path}' --data-root" in said
+    assert f"-p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
+    assert "fig1" not in said and "fig2" not in said                  # no such pairs there
+    assert "gpu=1" in said and "oracle" not in said
+    for given, message in ((["profile=paper"], "add data=FOLDER"), (["profile=fast"], "unknown profile"),
+                           (["profile=paper", f"data={tmp_path}"], "holds none of the pairs"),
+                           (["profile=paper", f"data={tmp_path / 'data'}", "data_name=mine"],
+                            "data_name must be stand-in or paper, not 'mine'")):
+        refused = snakemake(*words, *given)
+        assert refused.returncode != 0 and message in refused.stdout + refused.stderr
+
+
+@pytest.mark.parametrize("words, message", [
+    (("trial", "smoke", "horse2zebra", "magic"), "unknown method 'magic'"),
+    (("prepare", "smoke", "horse2zebra", "--data-root", "none"), "none: no such folder"),
+    (("prepare", "paper", "horse2zebra"), "profile is for folders of pictures")])
+def test_step_errors(words, message, tmp_path, capsys):
+    assert step.main([*words, "--results", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+# --- kept weights, tables
+
+@pytest.fixture
+def kept(results, tmp_path, monkeypatch):
+    "A project whose kept weights are those of two trainings of `results`."
+    monkeypatch.setattr(workflow, "kept_folder", lambda pair: tmp_path / "weights" / pair)
+    experiment = workflow.open_experiment(results, "smoke", "parsing2photo")
+    for method in ("semst", "cut"):
+        keep(experiment, Trial(method), tmp_path / "weights/parsing2photo")
+    keep_evaluator(results / "evaluators/photo", tmp_path / "weights/evaluators/photo")
+    monkeypatch.setitem(PROFILES, "quick", workflow.profile_of("smoke").__class__(
+        **vars(PROFILES["smoke"]) | dict(kept=True, live=2)))
+    return tmp_path
+
+
+def test_quick_takes_what_is_kept_and_trains_once(kept, results):
+    experiment = workflow.open_experiment(kept / "quick", "quick", "parsing2photo")
+    trials = workflow.training_trials("parsing2photo", PROFILES["quick"])
+    assert [t.method for t in trials] == ["cut", "semst", "semst-live"]
+    full = workflow.open_experiment(results, "smoke", "parsing2photo")
+    for trial in trials[:2]:
+        again, first = experiment.score(trial), full.score(trial)
+        assert again["flips"] == pytest.approx(first["flips"], abs=0.02)
+        assert experiment.downstream(trial)["n"] == 4
+        assert not (experiment.folder(trial) / "run").exists()
+    assert experiment.score(trials[2])["n"] == 4 and experiment.steps(trials[2]) == 2
+    assert [t.method for t in workflow.shown_trials(experiment)] == [
+        "copy", "matrix", "cut", "semst-live", "semst", "oracle"]
+
+
+def test_damaged_kept_weights_stop_everything(kept):
+    file = kept / "weights/evaluators/photo/reader.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="its digest is not the one in reader.json"):
+        workflow.open_experiment(kept / "quick", "quick", "parsing2photo")
+
+
+def test_tables_are_collected_from_what_is_trained(results, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "scores.csv"
+    monkeypatch.setattr(sys, "argv", ["collect.py", "smoke", "--results", str(results.parent),
+                                      "--pairs", "horse2zebra", "--out", str(out)])
+    collect.main()
+    rows = read_rows(out)
+    assert {row["method"] for row in rows} >= {"copy", "oracle", *COMPARED}
+    again = read_rows(results / "fig4_horse2zebra/rows.csv")
+    assert json.dumps(rows) == json.dumps(again)
+
+
+def test_the_best_weight_is_chosen_and_an_end_is_told(tmp_path, capsys):
+    lines = ["pair,method,weight,seed,steps,downstream"]
+    for method, values in (("cut", (0.2, 0.3, 0.25)), ("semst", (0.4, 0.3, 0.2))):
+        lines += [f"parsing2photo,{method},{w},100,1,{v}" for w, v in zip((0.1, 0.3, 1), values)]
+    (tmp_path / "pilots.csv").write_text("\n".join(lines) + "\n")
+    choose.main(str(tmp_path / "pilots.csv"))
+    said = capsys.readouterr().out
+    assert '"parsing2photo": dict(cut=0.3, semst=0.1)' in said
+    assert "SemST: 0.1 is an end; try 0.03" in said and "CUT:" not in said
+
+
+def test_every_table_has_its_line_in_the_readme():
+    text = (ROOT / "reproduce/tables/README.md").read_text()
+    for table in (ROOT / "reproduce/tables").glob("*.csv"):
+        assert f"`{table.name}`" in text, table.name
+        assert len(read_rows(table)) > 0
