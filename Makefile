@@ -1,4 +1,4 @@
-# Two commands: `make reproduce` trains the methods and draws all five figures on embedded data, `make test` checks everything.
+# Two commands: `make reproduce` makes all five figures from the kept weights, `make test` checks everything.
 # PROFILE=smoke, quick, cpu or gpu says how much is spent; a run that was stopped goes on when it is called again.
 # On real data: make reproduce PROFILE=paper DATA=FOLDER, which holds a folder for each pair (see the README); or PROFILE=standin, on two CPU cores.
 PYTHON ?= python3

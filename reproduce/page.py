@@ -1,0 +1,94 @@
+"The page of a profile's results: pictures first, one table, verdicts in words, links to manifests."
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from semst.bench.comparison import read_rows, values
+from semst.bench.protocol import COMPARED, LIVE, PAIRS, title_of
+from semst.eval.statistics import mean_interval
+from semst.files import read_json, write_text
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
+img { max-width: 100%; height: auto; image-rendering: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+td, th { padding: .2rem .7rem; border-bottom: 1px solid #ccc; text-align: right }
+td:first-child, th:first-child { text-align: left }
+tr.ours { font-weight: 600 }
+.scroll { overflow-x: auto }
+.small { color: #555; font-size: 14px }
+"""
+TITLES = {"fig1_user_study": "Figure 1: which one would you choose?",
+          "fig2_parsing2image": "Figure 2: label maps to photographs",
+          "fig3_summer2winter": "Figure 3: summer to winter",
+          "fig4_horse2zebra": "Figure 4: horses to zebras",
+          "fig5_domain_adaptation": "Figure 5: learning to see from translations"}
+ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", "oracle", "target")
+
+
+def link(figure: str, name: str) -> str:
+    "A relative address inside the page's folder."
+    return quote(f"{figure}/{name}")
+
+
+def section(path: Path, manifest: dict) -> str:
+    "A figure: its pictures, its verdict in words, and where it comes from."
+    figure, folder = manifest["figure"], path.parent
+    pictures = sorted(folder.glob("*.png"), key=lambda p: (p.stem != "figure", p.stem))
+    shown = "".join(f'<p><a href="{link(figure, p.name)}"><img src="{link(figure, p.name)}" '
+                    f'alt="{escape(p.stem)}"></a></p>' for p in pictures)
+    others = "".join(f' · <a href="{link(figure, p.name)}">{escape(p.name)}</a>'
+                     for p in sorted(folder.glob("*.html")))
+    return f"""<section><h2 id="{escape(figure)}">{escape(TITLES.get(figure, figure))}</h2>{shown}
+<p><strong>{escape(manifest["verdict"])}</strong>: {escape(manifest["words"])}</p>
+<p class="small">{escape(manifest["data_name"])} data, {manifest["seconds"]:.0f} s on
+{escape(manifest["device"])}, revision <code>{escape(manifest["git_revision"][:10])}</code> ·
+<a href="{link(figure, "manifest.json")}">manifest</a> ·
+<a href="{link(figure, manifest["notebook"])}">notebook as executed</a>{others}</p></section>"""
+
+
+def cell(rows: list[dict], method: str, measure: str, form: str) -> str:
+    found = values(rows, method, measure)
+    return f"<td>{form.format(mean_interval(found).mean)}</td>" if found else "<td></td>"
+
+
+def table(by_pair: dict[str, list[dict]]) -> str:
+    "One table over all pairs: downstream mIoU and flips of every method."
+    if not by_pair:
+        return ""
+    methods = [m for m in ORDER if any(values(rows, m, "n") for rows in by_pair.values())]
+    head = "".join(f'<th colspan="2">{escape(PAIRS[pair].title)}</th>' for pair in by_pair)
+    below = "<th>downstream mIoU</th><th>flipped</th>" * len(by_pair)
+    lines = []
+    for method in methods:
+        cells = "".join(cell(rows, method, "downstream", "{:.3f}") + cell(rows, method, "flips", "{:.0%}")
+                        for rows in by_pair.values())
+        kind = ' class="ours"' if method == "semst" else ""
+        lines.append(f"<tr{kind}><td>{escape(title_of(method))}</td>{cells}</tr>")
+    return f"""<h2>All pairs</h2><div class="scroll"><table><tr><th></th>{head}</tr>
+<tr><th></th>{below}</tr>{"".join(lines)}</table></div>
+<p class="small">Downstream mIoU: a network learns from the translations and is tested on target
+pictures; more is better. Flipped: pixels that show their class in the oracle and another one in the
+translation; less is better. Means over the trainings that there are.</p>"""
+
+
+def write_page(folder: Path) -> Path:
+    "FOLDER/index.html over all manifests that lie in FOLDER/*/."
+    sections, by_pair = [], {}
+    for path in sorted(folder.glob("*/manifest.json")):
+        manifest = read_json(path, dict)
+        sections.append(section(path, manifest))
+        rows = path.with_name("rows.csv")
+        for row in read_rows(rows) if rows.exists() else ():
+            by_pair.setdefault(row["pair"], []).append(row)
+    if not sections:
+        sections.append("<p>No figure has been made yet.</p>")
+    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>SemST: figures</title><style>{STYLE}</style></head><body>
+<h1>SemST: figures</h1><p>Profile {escape(folder.name)}. What is measured on drawn scenes speaks of
+those scenes, not of the paper's data.</p>{"".join(sections)}{table(by_pair)}</body></html>
+"""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "index.html", page)
+    return folder / "index.html"

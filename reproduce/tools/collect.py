@@ -1,0 +1,55 @@
+"""Collect the rows of trainings into a table: scores, downstream mIoU, and where they come from.
+
+    python reproduce/tools/collect.py cpu --out reproduce/tables/scores.csv      # the comparison
+    python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
+
+What has no finished training is left out and said. Nothing is trained; scores that are missing are made.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from semst.bench.comparison import row_of, write_rows
+from semst.bench.experiment import Experiment, Trial
+from semst.bench.protocol import (ABLATIONS, COMPARED, CONTENT_WEIGHTS, PAIRS, PILOT_SEED, PROFILES)
+from semst.bench.workflow import (open_experiment, pilot_experiment, reference_trials, results_folder,
+                                  training_trials)
+
+
+def done(experiment: Experiment, trial: Trial) -> bool:
+    return not trial.trained or trial in experiment.kept or experiment.finished(trial)
+
+
+def pilot_trials() -> list[Trial]:
+    references = [Trial(name, seed=PILOT_SEED) for name in ("copy", "matrix", "oracle")]
+    weights = sorted({*CONTENT_WEIGHTS, 0.01, 0.03, 10.0, 30.0})       # a range may have grown
+    methods = ("gan", *COMPARED, *ABLATIONS)
+    return references + [Trial(m, w, PILOT_SEED) for m in methods for w in weights]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("profile", choices=PROFILES)
+    parser.add_argument("--pilots", action="store_true", help="the trainings that choose weights")
+    parser.add_argument("--results", default="", help="default: results in the project")
+    parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    rows, results = [], results_folder(args.results) / args.profile
+    for pair in args.pairs:
+        if args.pilots:
+            experiment, trials = pilot_experiment(results, args.profile, pair), pilot_trials()
+        else:
+            experiment, plan = open_experiment(results, args.profile, pair), PROFILES[args.profile]
+            trials = reference_trials(pair, plan) + training_trials(pair, plan)
+        for trial in trials:
+            if done(experiment, trial):
+                rows.append(row_of(experiment, trial))
+                print(pair, trial.place, rows[-1].get("downstream", ""), flush=True)
+            elif not args.pilots:
+                print(f"{pair} {trial.place}: not trained", file=sys.stderr)
+    write_rows(args.out, rows)
+
+
+if __name__ == "__main__":
+    main()
