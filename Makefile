@@ -9,7 +9,7 @@ RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce unlock test notebooks
+.PHONY: setup reproduce unlock test notebooks docs
 
 reproduce: .venv/ready
 	mkdir -p $(RESULTS)/$(PROFILE)
@@ -39,3 +39,9 @@ notebooks: .venv/ready
 	for nb in nbs/*.ipynb nbs/solutions/*.ipynb; do jupyter nbconvert --to notebook --execute --inplace $$nb || exit 1; done
 	nbdev_clean
 	nbdev_export
+
+# The site, from the executed notebooks and the docstrings: _docs/index.html.
+docs: .venv/ready
+	python docs/assemble.py build/site
+	sphinx-build -q -W --keep-going -b html -c docs build/site _docs
+	@echo "open _docs/index.html"
