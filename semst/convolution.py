@@ -7,8 +7,9 @@ __all__ = ['OUT', 'KERNEL', 'IN', 'FewChannels', 'with_weights_of', 'few_channel
            'kernel_of', 'Winograd', 'grad_of_input', 'grad_of_weight', 'equally_wide', 'ManyChannels', 'is_plain_3x3',
            'many_channels']
 
-# %% ../nbs/A09_convolution.ipynb #f3face61
+# %% ../nbs/A09_convolution.ipynb #7a5912db
 import platform
+import re
 from functools import cache
 from pathlib import Path
 
@@ -138,18 +139,20 @@ def grad_of_weight(
     grad = KERNEL.to(up).T @ torch.bmm(up, spectrum_of(x).mT).flatten(1)
     return rearrange(grad, "(i j) (o c) -> o c i j", i=3, o=len(weight))
 
-# %% ../nbs/A09_convolution.ipynb #7117d792
+# %% ../nbs/A09_convolution.ipynb #98e94038
 @cache
 def equally_wide() -> bool:
-    """Whether this CPU's matrix products (MKL) compute as wide as its convolutions (oneDNN).
+    """Whether this CPU's matrix products (MKL) compute as fast as its convolutions (oneDNN).
 
-    They do with AVX2, and with AVX-512 on Intel's processors; on others we do not know.
+    They do with AVX2, and with AVX-512 on Intel's processors and on AMD's fourth Zen (family 25).
+    On others they do not, or we do not know.
     """
     if not torch.backends.mkl.is_available():
         return False
     width, about = torch.backends.cpu.get_cpu_capability(), Path("/proc/cpuinfo")
-    maker = about.read_text() if about.exists() else platform.processor()
-    return width == "AVX2" or (width == "AVX512" and "GenuineIntel" in maker)
+    processor = about.read_text() if about.exists() else platform.processor()
+    zen_4 = "AuthenticAMD" in processor and re.search(r"[Ff]amily\s*:?\s*25\b", processor)
+    return width == "AVX2" or (width == "AVX512" and ("GenuineIntel" in processor or bool(zen_4)))
 
 # %% ../nbs/A09_convolution.ipynb #7c07ba31
 class ManyChannels(nn.Conv2d):

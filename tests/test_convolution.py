@@ -129,6 +129,8 @@ def wide_products(monkeypatch):
 @pytest.mark.parametrize("width, about, mkl, wide", [
     ("AVX2", "AuthenticAMD", True, True),
     ("AVX512", "GenuineIntel", True, True),
+    ("AVX512", "AuthenticAMD\ncpu family\t: 25", True, True),
+    ("AVX512", "AuthenticAMD\ncpu family\t: 26", True, False),
     ("AVX512", "AuthenticAMD", True, False),
     ("DEFAULT", "GenuineIntel", True, False),
     ("SVE256", "", False, False),
@@ -144,7 +146,8 @@ def test_only_where_products_are_as_wide_as_convolutions(
 
 
 @pytest.mark.parametrize("name, wide", [
-    ("Intel64 Family 6 Model 85, GenuineIntel", True), ("AMD64 Family 26, AuthenticAMD", False)])
+    ("Intel64 Family 6 Model 85, GenuineIntel", True), ("AMD64 Family 26, AuthenticAMD", False),
+    ("AMD64 Family 25 Model 17, AuthenticAMD", True)])
 def test_without_proc_the_processor_s_name_tells(name, wide, monkeypatch, tmp_path):
     monkeypatch.setattr(convolution, "Path", lambda path: tmp_path / "none")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
