@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .config import ModelConfig, from_dict
-from .convolution import few_channels, many_channels
+from .convolution import many_channels
 from .data import InputError, to_image, to_tensor
 from .files import read_weights, save_weights
 from .generator import GENERATORS
@@ -113,7 +113,7 @@ def new_generator(config: ModelConfig) -> nn.Module:
     generator = GENERATORS[config.generator](
         config.ngf, config.blocks, config.downsample, config.upsample, config.taps,
         in_channels=config.in_channels, out_channels=config.out_channels)
-    return many_channels(few_channels(generator))        # the same functions, faster (notebook A09)
+    return many_channels(generator)        # the same functions, faster (notebook A09)
 
 # %% ../nbs/07_two_scales.ipynb #455a58ca
 class Translation(NamedTuple):

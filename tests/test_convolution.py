@@ -1,4 +1,4 @@
-"The convolutions for CPUs: the functions and gradients of nn.Conv2d, in a finished model."
+"The convolution for CPUs: the function and gradients of nn.Conv2d, in a finished model."
 from copy import deepcopy
 
 import pytest
@@ -8,37 +8,19 @@ from torch import nn
 from torch.testing import assert_close
 
 from semst import convolution
-from semst.convolution import (
-    FewChannels, ManyChannels, Winograd, equally_wide, few_channels, many_channels)
-from semst.discriminator import PatchGAN
+from semst.convolution import ManyChannels, Winograd, equally_wide, many_channels
 from semst.generator import Generator, ResidualBlock
 
-
-# few channels
 
 def gradients(y, up, layer, x):
     return torch.autograd.grad((y * up).sum(), [x, layer.weight, layer.bias])
 
 
-@pytest.mark.parametrize("out, kernel", [(3, 7), (1, 3), (2, (1, 5))])
-def test_few_channels_is_a_convolution(out, kernel):
-    layer = FewChannels(8, out, kernel).double()
-    x = torch.randn(2, 8, 12, 15, dtype=torch.float64, requires_grad=True)
-    nn.init.normal_(layer.bias)
-    ours, plain = layer(x), F.conv2d(x, layer.weight, layer.bias)
-    assert_close(ours, plain)
-    up = torch.randn_like(plain)
-    for a, b in zip(gradients(ours, up, layer, x), gradients(plain, up, layer, x), strict=True):
-        assert_close(a, b)
-
-
 @pytest.mark.parametrize("ignored", [
     dict(stride=2), dict(dilation=2), dict(bias=False), dict(padding_mode="reflect")])
-def test_layers_take_nothing_that_they_would_ignore(ignored):
+def test_the_layer_takes_nothing_that_it_would_ignore(ignored):
     with pytest.raises(TypeError):
         ManyChannels(4, 4, **ignored)
-    with pytest.raises(TypeError):
-        FewChannels(4, 4, 3, **ignored)
 
 
 # in a finished model
@@ -46,31 +28,22 @@ def test_layers_take_nothing_that_they_would_ignore(ignored):
 RESIDUAL = [f"model.{i}.conv_block.{j}" for i in range(12, 17) for j in (1, 5)]
 
 
-def of_kind(kind, network):
-    return [name for name, m in network.named_modules() if isinstance(m, kind)]
+def swapped(network):
+    return [name for name, m in network.named_modules() if isinstance(m, ManyChannels)]
 
 
-@pytest.mark.parametrize("swap, kind, where", [
-    (few_channels, FewChannels, ["model.24"]),
-    (many_channels, ManyChannels, ["model.4", "model.8", *RESIDUAL])])
-def test_a_swap_keeps_weights_names_and_the_random_state(swap, kind, where):
+def test_a_swap_keeps_weights_names_and_the_random_state():
     g = Generator(ngf=4, blocks=5)
     plain, names, weights = deepcopy(g), list(g.state_dict()), list(g.parameters())
     random_state = torch.get_rng_state()
-    assert swap(g) is g and of_kind(kind, g) == where
+    assert many_channels(g) is g and swapped(g) == ["model.4", "model.8", *RESIDUAL]
     assert torch.equal(random_state, torch.get_rng_state())
     assert list(g.state_dict()) == names
     assert all(a is b for a, b in zip(g.parameters(), weights, strict=True))
     x = torch.rand(1, 3, 16, 20)
     assert_close(g(x), plain(x), atol=1e-6, rtol=0)
-    layer = g.get_submodule(where[0])
-    assert swap(g).get_submodule(where[0]) is layer          # twice is once
-
-
-def test_a_network_without_a_generator_keeps_its_last_convolution():
-    padded = nn.Sequential(nn.Conv2d(3, 3, 7, padding=3), nn.Tanh())
-    network = nn.ModuleList([PatchGAN(ndf=2), nn.Sequential(nn.Conv2d(3, 3, 7)), padded])
-    assert of_kind(FewChannels, few_channels(network)) == []
+    layer = g.model[4]
+    assert many_channels(g).model[4] is layer                # twice is once
 
 
 @pytest.mark.parametrize("other", [
@@ -78,7 +51,7 @@ def test_a_network_without_a_generator_keeps_its_last_convolution():
     dict(padding=1, padding_mode="reflect")])
 def test_convolutions_of_another_kind_stay(other):
     network = nn.Sequential(nn.Conv2d(4, 4, 3, **other), nn.Conv2d(4, 4, 5))
-    assert of_kind(ManyChannels, many_channels(network)) == []
+    assert swapped(many_channels(network)) == []
 
 
 # fewer products
@@ -198,7 +171,7 @@ def test_mixed_precision_shapes_and_translations_are_left_to_the_library(wide_pr
     with torch.no_grad():
         assert not layer.pays(x)                     # a translation and its tiles must round alike
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert layer(x).dtype == FewChannels(256, 3, 7)(x).dtype == torch.bfloat16
+        assert layer(x).dtype == torch.bfloat16
     for half in (torch.bfloat16, torch.float16):
         assert not layer.float().pays(x.to(half))
         assert not layer.to(half).pays(x.to(half))
