@@ -69,7 +69,7 @@ def test_every_exercise_of_a_chapter_is_solved(solutions):
     assert source(solutions, "code").count("assert") >= 3
 
 
-BUILT_FIRST = """A11_files A12_images A01_data A09_convolution
+BUILT_FIRST = """A11_files A23_damage A24_pictures A25_images A26_saving A27_folders A01_data A09_convolution
     A20_noise A02_animals A21_stage A22_looks
     01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A13_settings
     07_two_scales A14_inputs A15_state 08_trainer 11_other_methods A04_speed A05_checkpoints A16_run_folder
@@ -119,7 +119,7 @@ def test_modules_import_only_earlier_ones():
 
 
 def test_package_imports_no_development_dependency():
-    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib scipy ipywidgets safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity IPython tifffile zarr semst".split()) | set(sys.stdlib_module_names)
+    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib scipy ipywidgets safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity IPython tifffile zarr imagecodecs semst".split()) | set(sys.stdlib_module_names)
     for path in (ROOT / "semst").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
