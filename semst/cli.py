@@ -24,12 +24,13 @@ from tyro.conf import Positional, arg
 
 from . import __version__
 from .config import TrainConfig
-from .data import IMAGE_SUFFIXES, InputError, list_images, load_image
+from .data import InputError, list_images, load_image
 from .files import atomic
 from .hooks import ALARMS, default_hooks
 from .methods import PRESETS
 from .model import SemST, find_weights
 from .run_folder import read_config, read_log, read_run
+from .saving import WRITERS, result_name
 from .tiling import Mode, is_tiff, translate_tiled
 from .training import NonFiniteLoss, train
 
@@ -55,7 +56,7 @@ class Train:
             print(f"done: {find_weights(self.out)}")
 
 # %% ../nbs/A07_command_line.ipynb #edf83f8a
-FORMATS = ", ".join(IMAGE_SUFFIXES)
+FORMATS = ", ".join(WRITERS)
 
 
 def pairs_of_folder(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -65,7 +66,7 @@ def pairs_of_folder(source: Path, output: Path) -> list[tuple[Path, Path]]:
     if source.resolve() in output.resolve().parents:
         raise InputError(f"{output} lies inside {source}: results would be taken for inputs next "
                          "time; choose another output")
-    return [(file, output / file.relative_to(source)) for file in list_images(source)]
+    return [(file, output / result_name(file.relative_to(source))) for file in list_images(source)]
 
 
 def pair_of_file(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -74,8 +75,8 @@ def pair_of_file(source: Path, output: Path) -> list[tuple[Path, Path]]:
         if output.exists() and not output.is_dir():
             raise InputError(f"{output} is a file: name a folder for the results, or a picture "
                              f"({FORMATS})")
-        output = output / source.name
-    if output.suffix.lower() not in IMAGE_SUFFIXES:
+        output = output / result_name(Path(source.name))
+    if output.suffix.lower() not in WRITERS:
         raise InputError(f"{output}: results are written as {FORMATS}; give the output a name that "
                          "ends so, or make it a folder first")
     return [(source, output)]

@@ -199,7 +199,7 @@ def test_a_closed_pipe_is_no_mistake(finished, capfd, monkeypatch):
 @pytest.mark.parametrize("words, says", [
     ("translate {run} {data} {data}/results", "lies inside"),
     ("translate {run} {data} {data}/00000.png", "is a file: name a folder"),
-    ("translate {run} {data}/00000.png out.txt", "results are written as .jpg"),
+    ("translate {run} {data}/00000.png out.txt", "results are written as .png"),
     ("translate {run} {data}/00000.png /dev/null", "is a file: name a folder for the results, or a picture"),
     ("translate {run}", "INPUT"),
     ("train --source {data} --target {data} --out out --steps 1e3", "--steps"),

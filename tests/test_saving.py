@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pictures_by_hand import noise
 from semst.files import InputError
 from semst.images import read_picture
 from semst.pictures import Picture
-from semst.saving import WRITERS, write_picture
+from semst.saving import WRITERS, result_name, write_picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -158,6 +159,8 @@ def test_a_suffix_that_is_not_written_is_named(tmp_path):
         with pytest.raises(InputError, match="pictures are written as .png"):
             write_picture(tmp_path / name, picture())
     assert not list(tmp_path.iterdir())
+    assert result_name(Path("sub/a.psd")) == Path("sub/a.psd.png")
+    assert result_name(Path("sub/a.JPG")) == Path("sub/a.JPG")
     assert set(WRITERS.values()) <= set(Image.SAVE) | {"AVIF"}
 
 
