@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from .data import InputError, load_image, to_image
 from .generator import BlurDown, BlurUp, InstanceNorm, ResidualBlock
 from .model import Branch, SemST, View, fuse, mirror_index
+from .pictures import on_white
 from .scale_attention import ScaleAttention
 
 # %% ../nbs/A06_tiling.ipynb #9e7d6de2
@@ -70,7 +71,9 @@ class Picture(Field):
     def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 3 h w"]:
         y, x = self.index[0][rows], self.index[1][cols]
         block = np.asarray(self.pixels[y.min():y.max() + 1, x.min():x.max() + 1])[np.ix_(y - y.min(), x - x.min())]
-        rgb = np.broadcast_to(np.atleast_3d(block)[..., :3], (*block.shape[:2], 3))     # grey becomes three channels, alpha is dropped
+        if block.ndim == 3 and block.shape[2] == 4:
+            block = on_white(block[..., :3], block[..., 3])
+        rgb = np.broadcast_to(np.atleast_3d(block), (*block.shape[:2], 3))     # grey becomes three channels
         return torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 # %% ../nbs/A06_tiling.ipynb #015e8195

@@ -13,6 +13,7 @@ from torch import nn
 
 from semst.data import InputError, load_image, to_image, to_tensor
 from semst.generator import Generator, InstanceNorm
+from semst.pictures import on_white
 from semst.model import ModelConfig, SemST, resize_to, translate_whole
 from semst.tiling import (
     Combined, KnownNorm, Mapped, Picture, Stored, TiffPixels, approximate, exact, open_pixels, reach, seam, stored, tents, tiled_whole, tiles, translate_tiled)
@@ -290,7 +291,8 @@ def test_without_the_packages_small_pictures_are_read_as_a_whole_and_large_ones_
 def test_grey_and_alpha(tmp_path, picture):
     tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
     tifffile.imwrite(tmp_path / "in.tif", picture)
-    pixels, rgb = open_pixels(tmp_path / "in.tif"), np.dstack([picture] * 3) if picture.ndim == 2 else picture[..., :3]
+    pixels = open_pixels(tmp_path / "in.tif")
+    rgb = np.dstack([picture] * 3) if picture.ndim == 2 else on_white(picture[..., :3], picture[..., 3])
     assert torch.equal(Picture(pixels, 64).read(slice(3, 50), slice(100, 176)), Picture(rgb, 64).read(slice(3, 50), slice(100, 176)))
 
 
