@@ -69,7 +69,7 @@ def test_every_exercise_of_a_chapter_is_solved(solutions):
     assert source(solutions, "code").count("assert") >= 3
 
 
-BUILT_FIRST = """A11_files A23_damage A24_pictures A25_images A26_saving A27_folders A01_data A09_convolution
+BUILT_FIRST = """A11_files A24_damage A25_pictures A26_images A27_saving A28_folders A01_data A09_convolution
     A20_noise A02_animals A21_stage A22_looks
     01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A13_settings
     07_two_scales A14_inputs A15_state 08_trainer 11_other_methods A04_speed A05_checkpoints A16_run_folder
