@@ -1,13 +1,14 @@
-"""Run figure notebooks through papermill, strictly, and write one HTML page of their results.
+r"""Run figure notebooks through papermill, strictly, and write one HTML page of their results.
 
     python reproduce/run.py                                  every figure, profile quick, one by one
     python reproduce/run.py fig4_horse2zebra --profile cpu
-    python reproduce/run.py fig4_horse2zebra --profile paper -p data_root datasets/horse2zebra -p data_name paper
+    python reproduce/run.py fig4_horse2zebra --profile paper \
+        -p data_root datasets/horse2zebra -p data_name paper
 
-(The Snakefile beside this file makes what a figure needs in parallel; a notebook loads what it finds.)
-Each notebook has one cell tagged `parameters`; a name that it does not define is an error, not a new
-variable. Each leaves its pictures, manifest.json and the executed notebook in RESULTS/PROFILE/FIGURE;
-RESULTS/PROFILE/index.html shows them all.
+The Snakefile beside this file makes what a figure needs in parallel; a notebook loads what it
+finds. Each notebook has one cell tagged `parameters`; a name that it does not define is an error,
+not a new variable. Each leaves its pictures, manifest.json and the executed notebook in
+RESULTS/PROFILE/FIGURE; RESULTS/PROFILE/index.html shows them all.
 """
 import argparse
 import ast
@@ -61,7 +62,8 @@ def checked(notebook: Path, given: dict[str, str]) -> dict:
         try:
             values[name] = kind(text)
         except ValueError:
-            raise InputError(f"{notebook.name}: {name} must be {kind.__name__}, not {text!r}") from None
+            problem = f"{name} must be {kind.__name__}, not {text!r}"
+            raise InputError(f"{notebook.name}: {problem}") from None
     if values.get("data_name", DATA_NAMES[1]) not in DATA_NAMES[1:]:
         raise InputError(f"data_name must be {' or '.join(DATA_NAMES[1:])}, "
                          f"not {values['data_name']!r}")
@@ -76,7 +78,7 @@ def run(figure: str, results: Path, given: dict[str, str]) -> dict:
     out = results / given["profile"] / figure
     values = checked(notebook, dict(results_dir=str(results), out_dir=str(out)) | own | given)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "manifest.json").unlink(missing_ok=True)      # an old one must not speak for a failed run
+    (out / "manifest.json").unlink(missing_ok=True)  # an old one must not speak for a failed run
     papermill.execute_notebook(str(notebook), str(out / notebook.name), values, cwd=str(HERE),
                                kernel_name="python3", progress_bar=False)
     return read_json(out / "manifest.json", dict)
@@ -88,7 +90,8 @@ def arguments(argv) -> argparse.Namespace:
     parser.add_argument("figures", nargs="*", help=f"of {', '.join(FIGURES)}; none: all of them")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[],
                         metavar=("NAME", "VALUE"))
-    parser.add_argument("--profile", default="quick", help=f"how much is spent: {', '.join(PROFILES)}")
+    parser.add_argument("--profile", default="quick",
+                        help=f"how much is spent: {', '.join(PROFILES)}")
     parser.add_argument("--results", default="", help="a folder that gets one for each profile; "
                         "default: results in the project, for real data results/NAME")
     parser.add_argument("--index", action="store_true", help="only write the page")

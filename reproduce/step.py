@@ -1,9 +1,9 @@
 """One step of the comparison, made or loaded: what the workflow's rules call.
 
-    python reproduce/step.py prepare cpu parsing2photo              pictures, evaluator, references
-    python reproduce/step.py trial   cpu parsing2photo cut 0.3 0    train, translate, score one trial
+    python reproduce/step.py prepare cpu parsing2photo           pictures, evaluator, references
+    python reproduce/step.py trial cpu parsing2photo cut 0.3 0   train, translate, score one trial
 
-(method, content weight and seed). A training that was stopped goes on.
+A trial is a method, a content weight and a seed. A training that was stopped goes on.
 """
 import argparse
 import sys

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from semst.bench.comparison import (COLUMNS, RIVALS, conclude, decide, differences, markdown, read_rows,
-                                    row_of, table, values, write_rows)
+from semst.bench.comparison import (COLUMNS, RIVALS, conclude, decide, differences, markdown,
+                                    read_rows, row_of, table, values, write_rows)
 from semst.bench.dataset import Dataset
 from semst.bench.evaluation import teach_evaluator
 from semst.bench.experiment import Experiment, Trial, settings_digest

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from semst.data import InputError
 from semst.eval.distances import (edge_cosine, fid_kid, frechet_distance, kernel_distance,
                                   low_pass_distance, mmd_unbiased)
-from semst.eval.evaluator import (Segmenter, load_segmenter, pooled_features, save_segmenter, segment,
-                                  train_segmenter)
+from semst.eval.evaluator import (Segmenter, load_segmenter, pooled_features, save_segmenter,
+                                  segment, train_segmenter)
 from semst.eval.labels import VOID, load_labelled, spread
 from semst.eval.scores import flip_table, flipped, semantic_scores
 from semst.eval.statistics import (binomial_p, bootstrap, difference_interval, mean_interval,
@@ -252,7 +252,8 @@ def test_wilson_against_the_formula():
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert wilson_interval(6, 20) == pytest.approx((centre - half, centre + half))
-    assert all(wilson_interval(0, n)[0] == 0 and wilson_interval(n, n)[1] == 1 for n in range(1, 50))
+    for n in range(1, 50):
+        assert wilson_interval(0, n)[0] == 0 and wilson_interval(n, n)[1] == 1
     for k, n in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(InputError):
             wilson_interval(k, n)

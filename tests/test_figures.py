@@ -8,8 +8,9 @@ import torch
 from semst.bench.dataset import Dataset
 from semst.bench.evaluation import teach_evaluator
 from semst.bench.experiment import Experiment, Trial
-from semst.bench.figures import (Column, classes_figure, colours, flip_windows, forest_figure, framed,
-                                 front_figure, grid, predictions_figure, translations_figure)
+from semst.bench.figures import (Column, classes_figure, colours, flip_windows, forest_figure,
+                                 framed, front_figure, grid, predictions_figure,
+                                 translations_figure)
 from semst.bench.protocol import PROFILES
 from semst.eval.statistics import Interval
 
@@ -99,7 +100,8 @@ def test_a_forest_s_colours_say_what_is_decided():
 
 
 def test_a_front_has_means_over_seeds():
-    rows = [dict(method="cut", weight=w, seed=s, downstream=w + s) for w in (1.0, 0.3) for s in (0, 1)]
+    rows = [dict(method="cut", weight=w, seed=s, downstream=w + s)
+            for w in (1.0, 0.3) for s in (0, 1)]
     ax = front_figure([*rows, dict(method="copy", weight=1.0, downstream=0.1)], "title").axes[0]
     line = next(line for line in ax.lines if line.get_label() == "CUT")
     assert list(line.get_xdata()) == [0.3, 1.0]

@@ -1,4 +1,4 @@
-"""Which pairs need a translation: the evaluator on copy, colour matrix and oracle (PROTOCOL.md, line 1).
+"""Which pairs need a translation: scores of copy, matrix and oracle (PROTOCOL.md, line 1).
 
     python reproduce/tools/admit.py cpu --out reproduce/tables/admission.csv
 

@@ -2,8 +2,8 @@
 
     python reproduce/tools/choose.py reproduce/tables/pilots.csv
 
-Prints the dictionary CHOSEN of semst.bench.protocol, and what the rule still asks for: a best weight at
-an end of the range wants the next one beyond.
+Prints the dictionary CHOSEN of semst.bench.protocol, and what the rule still asks for: a best
+weight at an end of the range wants the next one beyond.
 """
 import sys
 
@@ -24,7 +24,8 @@ def main(path: str):
             best = max(found, key=found.get)
             chosen.setdefault(pair, {})[method] = best
             tried = [LADDER.index(weight) for weight in found]
-            beyond = {min(tried): min(tried) - 1, max(tried): max(tried) + 1}.get(LADDER.index(best))
+            ends = {min(tried): min(tried) - 1, max(tried): max(tried) + 1}
+            beyond = ends.get(LADDER.index(best))
             if method != "gan" and beyond is not None and 0 <= beyond < len(LADDER):
                 print(f"# {pair}, {title_of(method)}: {best:g} is an end; try {LADDER[beyond]:g}")
     for pair, weights in chosen.items():

@@ -3,7 +3,7 @@
     python reproduce/tools/collect.py cpu --out reproduce/tables/scores.csv      # the comparison
     python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
 
-What has no finished training is left out and said. Nothing is trained; scores that are missing are made.
+What has no finished training is left out and said. Nothing is trained; missing scores are made.
 """
 import argparse
 import sys
@@ -12,8 +12,8 @@ from pathlib import Path
 from semst.bench.comparison import row_of, write_rows
 from semst.bench.experiment import Experiment, Trial
 from semst.bench.protocol import (ABLATIONS, COMPARED, CONTENT_WEIGHTS, PAIRS, PILOT_SEED, PROFILES)
-from semst.bench.workflow import (open_experiment, pilot_experiment, reference_trials, results_folder,
-                                  training_trials)
+from semst.bench.workflow import (open_experiment, pilot_experiment, reference_trials,
+                                  results_folder, training_trials)
 
 
 def done(experiment: Experiment, trial: Trial) -> bool:

@@ -1,4 +1,4 @@
-"""The picture of one training: input, four checkpoints of SemST, oracle (reproduce/pictures/progress.png).
+"""One training in pictures: input, four checkpoints of SemST, oracle; in reproduce/pictures.
 
     python reproduce/tools/pictures.py cpu --pair parsing2photo
 """
@@ -19,7 +19,8 @@ def main():
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=4)
     args = parser.parse_args()
-    experiment = open_experiment(results_folder(args.results) / args.profile, args.profile, args.pair)
+    results = results_folder(args.results) / args.profile
+    experiment = open_experiment(results, args.profile, args.pair)
     trial, files = chosen_trial(args.pair, "semst"), experiment.dataset.files("testA")[:args.rows]
     columns = [Column("input", experiment.translate(Trial("copy"), "testA")[:args.rows])]
     for checkpoint in on_schedule(experiment.run(trial)):

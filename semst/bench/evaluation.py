@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIRST_LESSON', 'HORSE', 'lesson', 'Evaluator', 'teach_evaluator', 'save_evaluator', 'load_evaluator']
 
-# %% ../../nbs/A36_evaluation.ipynb #2c2daf90
+# %% ../../nbs/A36_evaluation.ipynb #5f914b69
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from .dataset import Dataset
 from .protocol import PAIRS, Pair, Profile
 from ..data import to_tensor
 from ..eval.distances import edge_cosine, frechet_distance, low_pass_distance
-from ..eval.evaluator import (Segmenter, load_segmenter, pooled_features, save_segmenter, segment,
-                                  train_segmenter)
+from ..eval.evaluator import (Segmenter, load_segmenter, pooled_features, save_segmenter,
+                                  segment, train_segmenter)
 from ..eval.scores import flipped, semantic_scores
 from ..synthetic.animals import AnimalClass
 from ..synthetic.scenes import layouts_of, scene

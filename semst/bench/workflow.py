@@ -6,15 +6,14 @@
 __all__ = ['FIGURES', 'results_folder', 'kept_folder', 'open_evaluator', 'open_experiment', 'pilot_experiment',
            'reference_trials', 'training_trials', 'shown_trials']
 
-# %% ../../nbs/A40_workflow.ipynb #d93a1f84
+# %% ../../nbs/A40_workflow.ipynb #12c2d2ca
 from pathlib import Path
 
 from .dataset import PILOT_OFFSET, Dataset
 from .evaluation import Evaluator, load_evaluator, save_evaluator, teach_evaluator
 from .experiment import Experiment, Trial, chosen_trial, fastest
 from .manifest import repository
-from .protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, REFERENCES, Profile, profile_of,
-                                  variant_of)
+from .protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, REFERENCES, Profile, profile_of)
 from .weights import check_kept, kept_trials
 
 # %% ../../nbs/A40_workflow.ipynb #bcfe5f57
@@ -67,7 +66,7 @@ def pilot_experiment(results: Path, profile_name: str, pair: str) -> Experiment:
     dataset.prepare()
     return Experiment(dataset, open_evaluator(dataset, profile, results), profile)
 
-# %% ../../nbs/A40_workflow.ipynb #31386f97
+# %% ../../nbs/A40_workflow.ipynb #31ab6100
 def reference_trials(pair: str, profile: Profile, root: str | Path | None = None) -> list[Trial]:
     "The rows without a training: on drawn scenes the oracle is the ceiling, else the target."
     names = ("copy", "matrix", "target" if root else "oracle")
@@ -79,11 +78,12 @@ def training_trials(
     "The trainings of a comparison: the kept ones, or all methods and seeds of the protocol."
     if profile.kept and not root:
         kept = list(kept_trials(kept_folder(pair)))
-        live = [chosen_trial(pair, LIVE)] if profile.live and PAIRS[pair].figure == "figure 2" else []
-        return kept + live
+        live = profile.live and PAIRS[pair].figure == "figure 2"
+        return kept + ([chosen_trial(pair, LIVE)] if live else [])
     methods = [*COMPARED, "gan"]
     if PAIRS[pair].leading and len(profile.seeds(pair)) > 1:
-        methods += [m for m in ABLATIONS if not (profile.epochs and variant_of(m).changes.get("scales"))]
+        there = "semst-two-scales" if profile.epochs else ""       # SemST itself has two scales then
+        methods += [method for method in ABLATIONS if method != there]
     return [chosen_trial(pair, m, seed) for m in methods for seed in profile.seeds(pair)]
 
 def shown_trials(experiment: Experiment) -> list[Trial]:

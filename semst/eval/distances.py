@@ -104,7 +104,7 @@ class Pictures(Dataset):
             image = resize_image(image, self.size, "square")
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
-# %% ../../nbs/A32_distances.ipynb #97ff8c68
+# %% ../../nbs/A32_distances.ipynb #7a9223f8
 def fid_kid(
     folder_a: str | Path,
     folder_b: str | Path,
@@ -127,7 +127,8 @@ def fid_kid(
     subset = min(1000, min(len(a), len(b)) // 2)
     options = dict(feature_extractor=network, kid_subset_size=subset,
                    feature_extractor_weights_path=weights and str(weights),
-                   cuda=torch.cuda.is_available(), batch_size=1, save_cpu_ram=True, cache=False, verbose=False)
+                   cuda=torch.cuda.is_available(), batch_size=1,
+                   save_cpu_ram=True, cache=False, verbose=False)
     try:
         found = torch_fidelity.calculate_metrics(input1=a, input2=b, fid=True, kid=True, **options)
     except (URLError, ConnectionError, TimeoutError) as e:
