@@ -1,4 +1,5 @@
 "A study of translations: blind pages, votes that can be trusted, and what they say."
+import base64
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -93,8 +95,8 @@ def test_tokens_show_the_right_files(study, folders):
     for s in study.sets:
         for token, folder in ((s.input, folders["inputs"]), (s.ours, folders["methods"]["ours!"]),
                               (s.other, folders["methods"][s.method])):
-            shown = page_module.base64.b64decode(pictures[token].split(",")[1])
-            shown = np.asarray(Image.open(page_module.BytesIO(shown)).convert("RGB"))
+            shown = base64.b64decode(pictures[token].split(",")[1])
+            shown = np.asarray(Image.open(BytesIO(shown)).convert("RGB"))
             assert np.array_equal(shown, np.asarray(Image.open(folder / f"{s.name}.png")))
 
 
@@ -304,9 +306,9 @@ def test_pictures_lose_metadata_and_size_tells_nothing(tmp_path):
     image.save(tmp_path / "a.png", exif=notes)
     assert b"CUT" in (tmp_path / "a.png").read_bytes()
     uri = page_module.encode(page_module.load_image(tmp_path / "a.png"))
-    data = page_module.base64.b64decode(uri.split(",")[1])
+    data = base64.b64decode(uri.split(",")[1])
     assert b"CUT" not in data and b"EXIF" not in data and b"ICCP" not in data
-    assert Image.open(page_module.BytesIO(data)).size == (768, 192)
+    assert Image.open(BytesIO(data)).size == (768, 192)
 
 
 # ---- collecting
@@ -401,6 +403,46 @@ def test_each_kind_of_bad_file_is_refused_with_its_name_and_good_ones_go_in(toy,
     assert report(toy.folder).raters == 2
 
 
+def mutated(text, dice):
+    "The text with a few characters deleted, doubled, replaced or swapped for another part of it."
+    for _ in range(dice.choice((1, 1, 2, 5))):
+        at, n = dice.randrange(len(text)), dice.choice((1, 1, 2, 30))
+        part = dice.choice(("", text[at:at + n] * 2, dice.choice('{}[]",:0-eE.nt\\ \x00\ud800é'),
+                            text[dice.randrange(len(text)):][:n]))
+        text = text[:at] + part + text[at + n:] or "0"
+    return text
+
+
+def test_fuzzed_votes_are_refused_by_name_or_are_the_same_votes(toy, tmp_path):
+    dice = random.Random(0)
+    text = json.dumps(good(toy), indent=1)
+    path = tmp_path / "votes.json"
+    wanted = read_votes(written(tmp_path, text), toy)
+    refused = 0
+    for _ in range(600):
+        path.write_bytes(mutated(text, dice).encode("utf-8", "surrogatepass"))
+        try:
+            assert read_votes(path, toy) == wanted      # blanks, or nothing of weight
+        except InputError as e:
+            assert str(e).startswith(f"{path}: ")
+            refused += 1
+    assert refused > 400
+
+
+def test_fuzzed_keys_are_refused_by_name_or_are_the_same_key(toy):
+    dice = random.Random(1)
+    text = toy.key.read_text()
+    wanted = read_study(toy.folder)
+    deep = "[" * 950 + "]" * 950
+    for changed in [text.replace('"seed": 0', f'"seed": {deep}'),
+                    *(mutated(text, dice) for _ in range(300))]:
+        toy.key.write_bytes(changed.encode("utf-8", "surrogatepass"))
+        try:
+            assert read_study(toy.folder) == wanted
+        except InputError as e:
+            assert str(e).startswith(str(toy.folder))
+
+
 def test_other_answers_of_a_known_rater_are_refused(toy, tmp_path):
     first = written(tmp_path / "in", good(toy), "first.json")
     collect(toy.folder, first)
@@ -419,6 +461,7 @@ def test_folder_of_votes_is_the_default(toy):
     written(toy.folder / "votes", good(toy))
     assert collect(toy.folder).added == 1
     (toy.folder / "nothing").mkdir()
+    (toy.folder / "nothing/._votes.json").write_text("of a Mac's archive")
     with pytest.raises(InputError, match="no .json files"):
         collect(toy.folder, toy.folder / "nothing")
 
