@@ -1,5 +1,6 @@
 "A study of translations: blind pages, votes that can be trusted, and what they say."
 import base64
+import hashlib
 import json
 import os
 import random
@@ -13,7 +14,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from semst.data import InputError
 from semst.study import page as page_module
@@ -112,6 +113,37 @@ def test_plan_depends_on_the_rater_and_is_balanced(study):
     assert len(set(first)) == 12
 
 
+def test_plan_is_what_the_page_computes(study):
+    "The rule that the page follows, written down a second time."
+    for rater in ("0" * 32, "a1" * 16):
+        draws = {}
+        for s in study.sets:
+            words = f"{study.id} {rater} {s.set}"
+            draws[hashlib.sha256(words.encode()).hexdigest()] = s
+        expected = []
+        for draw in sorted(draws):
+            pair = sorted([draws[draw].ours, draws[draw].other])
+            if draw[-1] in "13579bdf":
+                pair.reverse()
+            expected.append((draws[draw].set, *pair))
+        assert study.plan(rater) == expected
+
+
+def test_one_pixel_makes_another_study(tmp_path):
+    given = demo(tmp_path, n=2, size=32)
+    study = make(**given, out=tmp_path / "a", sets=2)
+    for folder in (given["inputs"], given["methods"]["recoloured"], given["methods"]["both"]):
+        for file in folder.glob("*.png"):
+            image = Image.open(file).convert("RGB")
+            image.putpixel((3, 3), (1, 2, 3))
+            image.save(file)
+        other = make(**given, out=tmp_path / folder.name / "study", sets=2)
+        assert other.id != study.id
+        with pytest.raises(InputError, match="other pictures"):
+            make(**given, out=study.folder, sets=2)
+        study = other
+
+
 def test_seed_and_files_decide_and_nothing_else(folders, tmp_path):
     a, b = (make(**folders, out=tmp_path / name) for name in "ab")
     assert a.page.read_bytes() == b.page.read_bytes()
@@ -122,10 +154,9 @@ def test_seed_and_files_decide_and_nothing_else(folders, tmp_path):
 
 def test_study_is_the_same_in_another_process(folders, tmp_path):
     "The order of sets and dicts of words must not depend on Python's hash seed."
-    target = dict(street="a photograph", winter="snow", zebra="a zebra")
-    study = make(**folders, out=tmp_path / "a", target=target)
+    study = make(**folders, out=tmp_path / "a", target="snow")
     words = dict(methods={m: str(f) for m, f in folders["methods"].items()}, ours="ours!",
-                 inputs=str(folders["inputs"]), out=str(tmp_path / "b"), target=target)
+                 inputs=str(folders["inputs"]), out=str(tmp_path / "b"), target="snow")
     code = ("import json, sys; from semst.study.page import make; "
             "print(make(**json.loads(sys.argv[1])).id)")
     for seed in ("1", "2"):
@@ -178,9 +209,11 @@ def test_bad_folders_are_refused_and_nothing_is_left(tmp_path):
     refused("each set needs its own", sets=6)
     refused("no such folder", inputs=tmp_path / "nowhere")
     refused("no subfolders", target={"a": "b"})
-    image = Image.open(blurred / "0.png")
+    image = Image.open(blurred / "0.png").copy()
     image.resize((16, 16)).save(blurred / "0.png")
-    refused(r"different sizes, 32x32 and 16x16", seed=0)
+    refused("different sizes, 32x32 and 16x16")
+    Image.open(given["methods"]["recoloured"] / "0.png").save(blurred / "0.png")
+    refused("the same picture")
     image.save(blurred / "0.png")
     image.save(blurred / "0.bmp")
     refused("have the same name")
@@ -303,7 +336,8 @@ def test_pictures_lose_metadata_and_size_tells_nothing(tmp_path):
     image = Image.new("RGB", (2000, 500), "red")
     notes = Image.Exif()
     notes[270] = "CUT"          # the description
-    image.save(tmp_path / "a.png", exif=notes)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.save(tmp_path / "a.png", exif=notes, icc_profile=profile)
     assert b"CUT" in (tmp_path / "a.png").read_bytes()
     uri = page_module.encode(page_module.load_image(tmp_path / "a.png"))
     data = base64.b64decode(uri.split(",")[1])
@@ -622,6 +656,12 @@ def test_names_are_shown_escaped(study):
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == list(NAMES)
 
 
+def test_report_says_what_is_missing(toy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(InputError, match=r"semst\[plots\]"):
+        report(toy.folder)
+
+
 # ---- the widget
 
 def test_widget_votes_like_the_page(toy):
@@ -644,7 +684,7 @@ def test_widget_votes_like_the_page(toy):
 
 def test_widget_says_what_is_missing(toy, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(InputError, match="pip install ipywidgets"):
+    with pytest.raises(InputError, match=r"semst\[notebook\]"):
         StudyWidget(toy.folder)
 
 

@@ -160,7 +160,7 @@ def new_figure(width: float, height: float) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise InputError("figure 1 needs matplotlib: pip install matplotlib") from None
+        raise InputError('figure 1 needs matplotlib: pip install "semst[plots]"') from None
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 def draw_preferences(report: Report) -> "Figure":

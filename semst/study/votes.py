@@ -234,7 +234,8 @@ def import_ipywidgets():
     try:
         import ipywidgets
     except ImportError:
-        raise InputError("voting in a notebook needs ipywidgets: pip install ipywidgets") from None
+        raise InputError('voting in a notebook needs ipywidgets: pip install "semst[notebook]"') \
+            from None
     return ipywidgets
 
 def image_html(uri: str, label: str) -> str:
