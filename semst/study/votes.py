@@ -146,14 +146,16 @@ def votes_database(
 # %% ../../nbs/A12c_study_votes.ipynb #c62ba781
 def add_votes(database: sqlite3.Connection, votes: Votes, path: Path) -> bool:
     "Count a rater, once. False if just these votes are there; `InputError` if other ones are."
-    rows = database.execute("SELECT digest FROM raters WHERE rater = ?", [votes.rater]).fetchall()
-    if rows:
-        if rows[0][0] == votes.digest:
-            return False
-        raise InputError(f"{path}: rater {votes.rater[:8]} has already sent other answers; "
-                         "the first ones count")
     name = os.fsencode(path).decode("utf-8", "replace")
     with database:
+        database.execute("BEGIN IMMEDIATE")      # nobody else adds this rater meanwhile
+        known = database.execute("SELECT digest FROM raters WHERE rater = ?", [votes.rater])
+        digests = [row[0] for row in known]
+        if digests == [votes.digest]:
+            return False
+        if digests:
+            raise InputError(f"{path}: rater {votes.rater[:8]} has already sent other answers; "
+                             "the first ones count")
         values = (votes.rater, votes.digest, name)
         database.execute("INSERT INTO raters VALUES (?, ?, ?)", values)
         rows = [(votes.rater, *answer) for answer in votes.answers]
