@@ -476,6 +476,12 @@ def test_fuzzed_keys_are_refused_by_name_or_are_the_same_key(toy):
             assert str(e).startswith(str(toy.folder))
 
 
+def test_page_of_any_bytes_is_named(toy):
+    toy.page.write_bytes(b"\xff\xfe<html>")
+    with pytest.raises(InputError, match="study.html"):
+        read_pictures(toy)
+
+
 def test_other_answers_of_a_known_rater_are_refused(toy, tmp_path):
     first = written(tmp_path / "in", good(toy), "first.json")
     collect(toy.folder, first)
@@ -679,6 +685,14 @@ def test_widget_votes_like_the_page(toy):
     assert [answer.set for answer in widget.answers] == [shown.set for shown in toy.plan("e" * 32)]
     assert collect(toy.folder).added == 1
     assert report(toy.folder).agreement["side_a"] == 0.75
+
+
+def test_widget_wants_a_random_number(toy):
+    pytest.importorskip("ipywidgets")
+    for rater in ("", "me", "E" * 32):
+        with pytest.raises(InputError, match="32 hexadecimal"):
+            StudyWidget(toy.folder, rater)
+    assert StudyWidget(toy.folder).rater != StudyWidget(toy.folder).rater
 
 
 def test_widget_says_what_is_missing(toy, monkeypatch):

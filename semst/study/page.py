@@ -276,7 +276,7 @@ def read_study(folder: str | Path) -> Study:
 
 def read_pictures(study: Study) -> dict[str, str]:
     "Token -> data URI of all pictures in the page; an `InputError` if it is another page."
-    html = study.page.read_text("utf-8") if study.page.is_file() else ""
+    html = study.page.read_text("utf-8", "replace") if study.page.is_file() else ""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
     try:
         data = json.loads(found[1] if found else "")
