@@ -113,7 +113,7 @@ def new_generator(config: ModelConfig) -> nn.Module:
     generator = GENERATORS[config.generator](
         config.ngf, config.blocks, config.downsample, config.upsample, config.taps,
         in_channels=config.in_channels, out_channels=config.out_channels)
-    return many_channels(generator)        # the same functions, faster (notebook A09)
+    return many_channels(generator)        # the same functions, faster (notebook A17)
 
 # %% ../nbs/07_two_scales.ipynb #455a58ca
 class Translation(NamedTuple):

@@ -154,7 +154,7 @@ def ts_loss(
     loss = -texture_weight * texture - structure_weight * structure
     return TSLoss(loss, texture, structure)
 
-# %% ../nbs/A10_scc_estimator.ipynb #e002b0a4
+# %% ../nbs/A21_scc_estimator.ipynb #e002b0a4
 def grid_kernel(
     image: Float[Tensor, "b c h w"],     # in [-1, 1]
     centres: Float[Tensor, "m"],

@@ -69,22 +69,22 @@ def test_every_exercise_of_a_chapter_is_solved(solutions):
     assert source(solutions, "code").count("assert") >= 3
 
 
-BUILT_FIRST = """A11_files A24_damage A25_pictures A26_images A27_saving A28_folders A01_data A09_convolution
-    A20_noise A02_animals A21_stage A22_looks
-    01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A13_settings
-    07_two_scales A14_inputs A15_state 08_trainer 11_other_methods A04_speed A05_checkpoints A16_run_folder
-    A17_hooks A18_runs""".split()
+BUILT_FIRST = """A01_files A02_damage A03_pictures A04_images A05_saving A06_folders A07_data A17_convolution
+    A22_noise A23_animals A24_stage A25_looks
+    01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A08_settings
+    07_two_scales A09_inputs A10_state 08_trainer 11_other_methods A16_speed A11_checkpoints A12_run_folder
+    A13_hooks A14_runs""".split()
 
 
-EVIDENCE = """10_measuring A34_protocol A35_dataset A36_evaluation A37_experiment A38_weights A39_figures
-    12_comparison A40_workflow 13_results""".split()
+EVIDENCE = """10_measuring A31_protocol A32_dataset A33_evaluation A34_experiment A35_weights A36_figures
+    12_comparison A37_workflow 13_results""".split()
 
 
 def reading_order(notebook):
     "The order in which the package is built: the core as listed, appendices, evidence, the command line."
     name = notebook.stem
     if name in BUILT_FIRST: return 0, f"{BUILT_FIRST.index(name):02}"
-    if name == "A07_command_line": return 3, name
+    if name == "A15_command_line": return 3, name
     if name in EVIDENCE: return 2, f"{EVIDENCE.index(name):02}"
     return {"A": 1}.get(name[0], 4), name
 
