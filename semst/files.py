@@ -214,7 +214,8 @@ def save_weights(
 # %% ../nbs/A01_files.ipynb #177c6572
 def no_weights(path: Path) -> str:
     "Why a file holds no safetensors, from its first bytes."
-    start = path.open("rb").read(8)
+    with path.open("rb") as file:
+        start = file.read(8)
     if start.startswith((b"PK\3\4", b"\x80\2")):
         return ("was written by torch.save or is a zip file; reading it could run any code, "
                 "so weights are read as safetensors only")

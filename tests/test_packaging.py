@@ -182,6 +182,24 @@ print([isinstance(getattr(semst, name), types.ModuleType) for name in semst.__al
     assert python(code) == "[False, False, False, False]\n"
 
 
+def test_the_core_does_without_the_optional_packages():
+    "Only what `requirements` names may be imported by the command line and what it imports."
+    cfg = settings()
+    extras = [key for key in cfg if key.endswith("_requirements")]
+    modules = {"torch-fidelity": "torch_fidelity"}
+    optional = {re.split("[<>=]", package)[0] for key in extras for package in cfg[key].split()}
+    required = {re.split("[<>=]", package)[0] for package in cfg["requirements"].split()}
+    blocked = sorted(modules.get(name, name) for name in optional - required)
+    assert {"matplotlib", "tensorboard", "tifffile", "mypy"} <= set(blocked)
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({blocked}))
+import semst.cli, semst.folders, semst.saving
+from semst import *
+"""
+    assert python(code) == ""
+
+
 # ---- what stands around the package
 
 def test_owner_and_addresses_stand_in_one_place():
