@@ -196,7 +196,7 @@ def test_all_files_of_a_folder_are_flushed_before_its_name(tmp_path, calls):
     assert flushed[-1] == draft
 
 
-def test_a_disk_that_cannot_flush_folders_is_served_and_one_that_fails_is_not(tmp_path, monkeypatch):
+def test_a_disk_that_cannot_flush_folders_is_served_one_that_fails_is_not(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("x")
     for number, path in ((errno.EINVAL, tmp_path), (errno.EIO, tmp_path / "a.txt")):
         def fails(handle, number=number):
@@ -432,6 +432,7 @@ def header(text, body=b""):
     return len(text).to_bytes(8, "little") + text + body
 
 
+ZEROS = bytes(16)
 HOSTILE = {
     "empty": b"",
     "short": b"\1\0\0",
@@ -443,11 +444,11 @@ HOSTILE = {
     "no json": header("{"),
     "deep": header("[" * 100_000),
     "data past the end": header('{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'),
-    "negative": header('{"w": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}}', b"0" * 16),
+    "negative": header('{"w": {"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}}', ZEROS),
     "overflow": header('{"w": {"dtype": "F32", "shape": [4294967296, 4294967296, 4294967296], '
                        '"data_offsets": [0, 16]}}', b"0" * 16),
-    "other shape": header('{"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}', b"0" * 16),
-    "unknown type": header('{"w": {"dtype": "X9", "shape": [4], "data_offsets": [0, 16]}}', b"0" * 16),
+    "other shape": header('{"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}', ZEROS),
+    "unknown type": header('{"w": {"dtype": "X9", "shape": [4], "data_offsets": [0, 16]}}', ZEROS),
     "notes of numbers": header('{"__metadata__": {"a": 5}}'),
     "tail": header('{"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}', b"0" * 99),
 }

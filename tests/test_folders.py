@@ -178,7 +178,8 @@ def test_files_are_looked_at_once_until_they_change(cached, monkeypatch):
     assert seen.total() == 9
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 5}', '{"a": [1]}', '{"a": [[1],2,3,4,5]}'])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 5}', '{"a": [1]}',
+                                     '{"a": [[1],2,3,4,5]}'])
 def test_a_damaged_cache_is_looked_past(cached, monkeypatch, content):
     files = list_images(cached / "images")
     first = look_at_all(files)

@@ -261,4 +261,4 @@ def test_modules_that_are_spared_by_the_type_checker_exist():
         for name in override["module"]:
             if name.startswith("semst."):
                 path = package.joinpath(*name.split(".")[1:]).with_suffix(".py")
-                assert path.exists(), f"{name} is gone: remove it from [tool.mypy] in pyproject.toml"
+                assert path.exists(), f"{name} is gone: remove it from pyproject.toml"

@@ -120,7 +120,8 @@ def test_flat_lies_on_white():
     alpha = pixels[..., 3:] / 255
     wanted = pixels[..., :3] * alpha + 255 * (1 - alpha)
     assert np.abs(picture.flat() - wanted).max() <= 0.5
-    deep = Picture(picture.pixels.astype(np.uint16) * 257, 65535, picture.alpha.astype(np.uint16) * 257)
+    levels, alpha = (a.astype(np.uint16) * 257 for a in (picture.pixels, picture.alpha))
+    deep = Picture(levels, 65535, alpha)
     assert np.array_equal(deep.flat(), picture.flat())
 
 

@@ -65,7 +65,7 @@ def test_where_alpha_is_not_held_it_is_laid_on_white_and_said(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", LOSSLESS + [".jpg"])
 def test_grey_stays_grey(tmp_path, suffix):
     one = pixels(1)
-    result = Picture(one.repeat(3, -1), grey=True)            # as a model of three channels gives it
+    result = Picture(one.repeat(3, -1), grey=True)        # as a model of three channels gives it
     write_picture(tmp_path / f"a{suffix}", result, quality=100)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.mode == ("RGB" if suffix == ".webp" else "L")         # WebP has no grey
@@ -215,7 +215,8 @@ while True:
         write_picture(Path(sys.argv[1]) / f"a{suffix}", Picture(pixels))
 """
     for moment in range(5):
-        child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE)
         child.stdout.readline()
         try:
             child.wait(timeout=0.01 + 0.11 * moment)
