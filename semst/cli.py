@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'FLAT', 'Command', 'ABOUT', 'MEMORY', 'Train', 'pairs_of_folder', 'pair_of_file', 'pair_up',
-           'ran_out_of_memory', 'chosen_device', 'Translate', 'Info', 'Start', 'starting_point', 'parse',
-           'one_line_warnings', 'explain', 'main']
+           'ran_out_of_memory', 'chosen_device', 'translate_file', 'Translate', 'Info', 'Start', 'starting_point',
+           'parse', 'one_line_warnings', 'explain', 'main']
 
 # %% ../nbs/A15_command_line.ipynb #5d40667a
 import contextlib
 import os
 import sys
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,13 +24,15 @@ from tyro.conf import Positional, arg
 
 from . import __version__
 from .config import TrainConfig
-from .data import InputError, list_images, load_image
+from .data import InputError, list_images
 from .files import atomic
 from .hooks import ALARMS, default_hooks
+from .images import read_picture
 from .methods import PRESETS
-from .model import SemST, find_weights
+from .model import SemST, find_weights, translate_whole
+from .pictures import to_pixels, to_tensor
 from .run_folder import read_config, read_log, read_run
-from .saving import WRITERS, result_name
+from .saving import WRITERS, result_name, write_picture
 from .tiling import Mode, is_tiff, translate_tiled
 from .training import NonFiniteLoss, train
 
@@ -117,6 +119,16 @@ def chosen_device(name: str) -> str:
     return name
 
 # %% ../nbs/A15_command_line.ipynb #48bad0a5
+def translate_file(model: SemST, file: Path, result: Path) -> None:
+    "Translate one picture; its depth, grey, alpha, profile and resolution are kept where possible."
+    picture = read_picture(file, channels=model.config.in_channels)
+    x = to_tensor(picture)[None].to(next(model.parameters()))
+    y = translate_whole(model, x).fused[0]
+    notes = write_picture(result, replace(picture, pixels=to_pixels(y, picture.white)), quality=95)
+    for note in dict.fromkeys([*picture.notes, *notes]):
+        warnings.warn(f"{file}: {note}", stacklevel=2)
+
+
 @dataclass
 class Translate:
     "Translate a picture, or every picture in a folder, with a trained run."
@@ -157,10 +169,10 @@ class Translate:
             if self.tile and is_tiff(file) and is_tiff(result):
                 translate_tiled(model, file, result, self.tile, self.mode)
                 return
-            if self.tile:
-                picture = translate_tiled(model, file, None, self.tile, self.mode)
-            else:
-                picture = model.translate(load_image(file))
+            if not self.tile:
+                translate_file(model, file, result)
+                return
+            picture = translate_tiled(model, file, None, self.tile, self.mode)
         except (MemoryError, RuntimeError) as e:
             if not ran_out_of_memory(e):
                 raise

@@ -74,7 +74,8 @@ def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
     if isinstance(data, (tuple, list)):
         source, target = (Path(folder) for folder in data)
         samples = UnpairedCrops(source, target, config.model.crop, config.load_size,
-                                config.data.resize, config.data.flip, config.seed)
+                                config.data.resize, config.data.flip, config.seed,
+                                channels=(config.model.in_channels, config.model.out_channels))
         about = dict(source=str(source.absolute()), target=str(target.absolute()),
                      data={domain: fingerprint(files) for domain, files in samples.files.items()})
         return samples, about, len(samples.files["source"])

@@ -74,8 +74,10 @@ def test_translate_a_folder_keeps_names_sizes_and_subfolders(finished, tmp_path)
     assert main(["translate", str(finished), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
     results = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
     assert results == ["a.png", "deep/grey.jpg", "sixteen.tif"]
+    modes = {"a.png": "RGB", "deep/grey.jpg": "L", "sixteen.tif": "I;16"}       # grey stays grey, 16 bits stay
     for name in results:
-        with Image.open(tmp_path / "out" / name) as image: assert image.size == (97, 61) and image.mode == "RGB"
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.size == (97, 61) and image.mode == modes[name]
 
 
 def test_translate_one_picture_to_a_file_or_into_a_folder(finished, horses, tmp_path):
@@ -152,15 +154,33 @@ def test_an_error_of_ours_is_not_hidden(horses, monkeypatch):
 
 
 def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, tmp_path, capsys, monkeypatch):
-    from semst.model import SemST
-    paint, calls = SemST.translate, []
-    def translate(self, image):
-        calls.append(image)
-        if len(calls) == 2: raise torch.OutOfMemoryError("CUDA out of memory")
-        return paint(self, image)
-    monkeypatch.setattr(SemST, "translate", translate)
+    from semst import cli
+    right, calls = cli.translate_whole, []
+
+    def translate(model, x):
+        calls.append(x)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return right(model, x)
+    monkeypatch.setattr(cli, "translate_whole", translate)
     assert "00001.png: too large for this machine's memory" in mistake(capsys, "translate", finished, horses, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize("channels, mode", [(1, "L"), (4, "RGBA")])
+def test_folders_of_other_channel_counts_train_and_translate(tmp_path, channels, mode):
+    shape = (48, 48) if channels == 1 else (48, 48, channels)
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 255, shape, np.uint8)
+            Image.fromarray(pixels).save(tmp_path / domain / f"{i}.png")
+    words = ["--source", tmp_path / "a", "--target", tmp_path / "b", "--out", tmp_path / "run", *TINY]
+    words += ["--in-channels", channels, "--out-channels", channels]
+    assert main(["train", *map(str, words)]) == 0
+    assert main(["translate", str(tmp_path / "run"), str(tmp_path / "a/0.png"), str(tmp_path / "y.png")]) == 0
+    with Image.open(tmp_path / "y.png") as image:
+        assert image.mode == mode and image.size == (48, 48)
 
 
 def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):
