@@ -32,8 +32,10 @@ def moments_of(state: TrainState) -> dict[str, Tensor]:
 def write_state(state: TrainState, folder: Path, hooks: dict) -> None:
     "The files of a checkpoint into an empty folder; `hooks` is what the hooks remember."
     for name, network in state.networks.items():
-        save = save_model if isinstance(network, SemST) else save_weights
-        save(network, folder / f"{name}.safetensors")
+        if isinstance(network, SemST):
+            save_model(network, folder / f"{name}.safetensors")
+        else:
+            save_weights(network, folder / f"{name}.safetensors")
     save_weights(moments_of(state), folder / "optimizers.safetensors")
     write_json(folder / "state.json", dict(
         step=state.step, steps=state.steps, scheduled=is_due(state), hooks=hooks,
@@ -94,14 +96,14 @@ def check_digests(folder: Path, about: dict) -> None:
 
 def read_moments(state: TrainState, folder: Path) -> dict[str, dict[int, dict[str, Tensor]]]:
     "Adam's moments by player and number of the weight; `InputError` if a shape does not fit."
-    found = {player: {} for player in state.optimizers}
+    found: dict[str, dict[int, dict[str, Tensor]]] = {player: {} for player in state.optimizers}
     for key, value in read_weights(folder / "optimizers.safetensors")[1].items():
         player, number, name = key.split(".")
         found[player].setdefault(int(number), {})[name] = value
     for player, optimizer in state.optimizers.items():
         weights = [p for group in optimizer.param_groups for p in group["params"]]
-        for number, values in found[player].items():
-            check_moments(values, weights[number], f"{player}.{number}")
+        for index, values in found[player].items():
+            check_moments(values, weights[index], f"{player}.{index}")
     return found
 
 

@@ -14,7 +14,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 import tyro
@@ -37,6 +37,12 @@ from .tiling import Mode, is_tiff, translate_tiled
 from .training import NonFiniteLoss, train
 
 # %% ../nbs/A15_command_line.ipynb #04d0da03
+if TYPE_CHECKING:
+    Preset = str
+else:                                  # tyro reads the names at run time
+    Preset = Literal[tuple(PRESETS)]
+
+
 @dataclass
 class Train:
     """Train a translator from two folders of images, at least as large as the crop, in any of the
@@ -46,7 +52,7 @@ class Train:
     out: Path                          # folder that the run writes: settings, log, samples, checkpoints
     # settings to start from: paper has two branches and 512-pixel crops, single-scale one branch and
     # 256, tiny one branch and 64, for a CPU; the others are baselines
-    preset: Literal[tuple(PRESETS)] = "paper"
+    preset: Preset = "paper"
     resume: bool = False               # go on from the last checkpoint in `out`, with its settings
     trackers: tuple[str, ...] = ()     # log to these, too: tensorboard, wandb, ... (Accelerate's)
     config: TrainConfig = field(default_factory=TrainConfig)
@@ -179,6 +185,7 @@ class Translate:
             raise InputError(f"{file}: too large for this machine's memory; try --tile 512, or "
                              "--device cpu") from None
         try:
+            assert picture is not None     # without a file to write, a picture comes back
             with atomic(result) as draft:
                 picture.save(draft, quality=95)
         except (OSError, ValueError) as e:
@@ -218,7 +225,7 @@ class Info:
 @dataclass
 class Start:
     "The options that decide where the settings begin."
-    preset: Literal[tuple(PRESETS)] | None = None
+    preset: Preset | None = None
     resume: bool = False
     out: Path | None = None
 
@@ -297,7 +304,7 @@ def main(argv: list[str] | None = None) -> int:
                 parse(argv)()
         sys.stdout.flush()
     except SystemExit as stop:                      # tyro has said why, or has shown the help
-        return stop.code or 0
+        return int(stop.code or 0)
     except BrokenPipeError:                         # `semst info RUN | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -173,7 +173,8 @@ ALARMS = dict(
 class Alarms(Hook):
     "Adds `alarm_d_won` and `alarm_inverted` to the record: 1 while an alarm rings."
     def __init__(self, memory: int = 100):
-        self.decay, self.means = 1 - 1 / memory, {}
+        self.decay = 1 - 1 / memory
+        self.means: dict[str, float] = {}
 
     def start(self, training):
         kind = training.config.objective.gan
@@ -290,7 +291,8 @@ def shortened(record: dict[str, float]) -> dict[str, str]:
 class Live(Hook):
     "In a notebook: the newest samples and the discriminator's loss, renewed every `steps` steps."
     def __init__(self, steps: int = 50):
-        self.steps, self.curve, self.shown = steps, [], None
+        self.steps, self.shown = steps, None
+        self.curve: list[tuple[int, float]] = []
 
     def step(self, training, record):
         self.curve.append((training.state.step, record["d_loss"]))

@@ -53,7 +53,7 @@ def tap_sizes(model: ModelConfig) -> tuple[tuple[int, int], ...]:
     side = model.local_crop if model.scales == 2 else model.crop
     with torch.device("meta"):             # computes shapes alone
         x = torch.zeros(1, model.in_channels, side, side)
-        return tuple(tuple(f.shape[-2:]) for f in new_generator(model).encode(x))
+        return tuple((f.shape[-2], f.shape[-1]) for f in new_generator(model).encode(x))
 
 
 def purposes(config: TrainConfig) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ __all__ = ['Translator', 'METHODS', 'ALONE', 'OBJECTIVES', 'BASELINES', 'SINGLE_
 # %% ../nbs/11_other_methods.ipynb #2b0d20e6
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -53,11 +54,12 @@ def cyclegan_networks(config: TrainConfig) -> Networks:
 # %% ../nbs/11_other_methods.ipynb #d3322640
 def two_discriminators(state: TrainState, pairs: dict) -> tuple[Tensor, dict[str, Tensor]]:
     "Eq. 1 for two discriminators: name -> (real, fake); the mean scores are the first one's."
-    losses, seen = [], {}
-    for name, (real, fake) in pairs.items():
-        scores = state.scores(real, fake.detach(), discriminator=name)
-        losses.append(discriminator_loss(*scores, state.config.objective.gan))
-        seen = seen or dict(d_real=scores[0].mean(), d_fake=scores[1].mean())
+    losses = []
+    seen: dict[str, Tensor] = {}
+    for name, (y, y_fake) in pairs.items():
+        real, fake = state.scores(y, y_fake.detach(), discriminator=name)
+        losses.append(discriminator_loss(real, fake, state.config.objective.gan))
+        seen = seen or dict(d_real=real.mean(), d_fake=fake.mean())
     return losses[0] + losses[1], seen
 
 
@@ -164,8 +166,9 @@ METHODS = {
     "cyclegan": Method(cyclegan_step, cyclegan_networks),
     "gcgan": Method(gcgan_step, gcgan_networks),
 }
-ALONE = dict(lambda_hdce=0.0, lambda_ts=0.0, lambda_identity=0.0)   # a GAN without any tie
-OBJECTIVES = {
+# a GAN without any tie
+ALONE: dict[str, Any] = dict(lambda_hdce=0.0, lambda_ts=0.0, lambda_identity=0.0)
+OBJECTIVES: dict[str, dict[str, Any]] = {
     "gan": ALONE,
     "cyclegan": ALONE | dict(gan="lsgan", method="cyclegan", lambda_cycle=10.0, lambda_identity=5.0),
     "gcgan": ALONE | dict(gan="lsgan", method="gcgan", lambda_geometry=20.0, lambda_identity=3.0),

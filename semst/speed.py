@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from .state import TrainState
 def compilable(state: TrainState) -> list[tuple[torch.nn.Module, str]]:
     "The functions that every step calls at the same shapes: module and name."
     networks = state.networks.values()
-    parts = [(net, "forward") for net in networks if isinstance(net, PatchGAN)]
+    parts: list[tuple[torch.nn.Module, str]] = []
+    parts += [(net, "forward") for net in networks if isinstance(net, PatchGAN)]
     for net in networks:
         if isinstance(net, SemST):
             for branch in net.branches.values():
@@ -53,11 +55,13 @@ def compiled(state: TrainState) -> Iterator[None]:
 # %% ../nbs/A16_speed.ipynb #7fe708aa
 def to_buffers(inputs: StepInputs, device: torch.device) -> StepInputs:
     "The inputs with every number and every place as a tensor on a device."
-    numbers = {name: torch.as_tensor(getattr(inputs, name), device=device)
-               for name in ("lr", "gamma", "ts_weight", "ema")}
+    numbers: dict[str, Any] = {
+        name: torch.as_tensor(getattr(inputs, name), device=device)
+        for name in ("lr", "gamma", "ts_weight", "ema")}
     box = inputs.box
     if box is not None:
-        box = Box(*(torch.as_tensor(v, device=device) for v in box[:2]), box.side)
+        top, left = (torch.as_tensor(v, device=device) for v in box[:2])
+        box = Box(top, left, box.side)
     places = {purpose: {branch: [p.to(device, copy=True) for p in taps]
                         for branch, taps in branches.items()}
               for purpose, branches in inputs.places.items()}
@@ -79,8 +83,14 @@ def refill(buffers: StepInputs, inputs: StepInputs) -> None:
 # %% ../nbs/A16_speed.ipynb #a81143b9
 class Recorded:
     "A step function that runs a few times, is recorded as one CUDA graph, and is then replayed."
+    x_src: Tensor                          # the buffers that a recorded step reads
+    y_tgt: Tensor
+    inputs: StepInputs
+    values: dict[str, Tensor]              # the record that it writes
+
     def __init__(self, step: Callable, rehearsals: int = 3):
-        self.step, self.rehearsals, self.graph = step, rehearsals, None
+        self.step, self.rehearsals = step, rehearsals
+        self.graph: torch.cuda.CUDAGraph | None = None
         self.stream = torch.cuda.Stream()
 
     def __call__(self, state: TrainState, x_src: Float[Tensor, "b c h w"],
@@ -95,15 +105,16 @@ class Recorded:
             self.inputs = to_buffers(inputs, x_src.device)
             if self.rehearsals:
                 return self.rehearse(state)
-            self.record(state)
+            self.graph = self.record(state)
         self.graph.replay()
         return self.values
 
-    def record(self, state: TrainState) -> None:
+    def record(self, state: TrainState) -> torch.cuda.CUDAGraph:
         "Record the step with the buffers of the moment."
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=self.stream):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
             self.values = self.step(state, self.x_src, self.y_tgt, self.inputs)
+        return graph
 
     def rehearse(self, state: TrainState) -> dict[str, Tensor]:
         "A step as usual, on the stream of the recording."

@@ -6,10 +6,10 @@
 __all__ = ['Networks', 'Method', 'new_discriminator', 'TrainState', 'lr_groups', 'check_owners', 'follow', 'average_gradients']
 
 # %% ../nbs/A10_state.ipynb #545afe4a
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -42,8 +42,8 @@ def new_discriminator(config: TrainConfig, channels: int | None = None) -> Patch
     "A discriminator for target pictures; `InputError` if its strides leave nothing of a crop."
     objective, crop = config.objective, config.model.crop
     channels = channels or config.model.out_channels
-    shape = dict(ndf=objective.ndf, strides=objective.d_strides,
-                 downsample=objective.d_downsample, in_channels=channels)
+    shape: dict[str, Any] = dict(ndf=objective.ndf, strides=objective.d_strides,
+                                 downsample=objective.d_downsample, in_channels=channels)
     try:
         with torch.device("meta"):            # computes shapes alone
             PatchGAN(**shape)(torch.zeros(1, channels, crop, crop))
@@ -61,13 +61,13 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             networks = method.networks(config)
-        self.model = networks.generator["semst"]
+        self.model = cast(SemST, networks.generator["semst"])
         average = self.new_average()
         self.players = dict(generator=networks.generator, discriminator=networks.discriminator)
         self.networks = nn.ModuleDict(networks.generator | networks.discriminator
                                       | networks.followers | average)
         self.networks.to(accelerator.device)
-        self.translator = self.networks["average"] if average else self.model
+        self.translator = average.get("average", self.model)
         self.optimizers = {name: self.new_optimizer(player) for name, player in self.players.items()}
         check_owners(self.networks, self.optimizers)
 
@@ -129,14 +129,14 @@ class TrainState:
         "The average of the weights follows; with `ts_embedder` momentum, the copies of F do, too."
         if "teachers" in self.networks:
             momentum = self.config.objective.ts_momentum
-            for branch, teacher in self.networks["teachers"].items():
+            for branch, teacher in self.networks["teachers"].named_children():
                 follow(teacher, self.model.branches[branch].embedder, momentum)
         if "average" in self.networks:
             follow(self.translator, self.model, inputs.ema)
 
     def numbers(self, record: dict[str, float | Tensor]) -> dict[str, float]:
         "A step's record as numbers, each the mean over all processes, in one transfer."
-        like = record["d_loss"]
+        like = torch.as_tensor(record["d_loss"])
         values = [torch.as_tensor(v).detach().to(like) for v in record.values()]
         means = self.accelerator.reduce(torch.stack(values), reduction="mean").tolist()
         return dict(zip(record, means))
@@ -145,14 +145,14 @@ class TrainState:
 def lr_groups(player: dict[str, nn.Module], attention_factor: float) -> list[dict]:
     "A player's weights with their shares of the learning rate: the scale attention has its own."
     every = [p for network in player.values() for p in network.parameters()]
-    slow = {id(p) for network in player.values() if hasattr(network, "attention")
-            for p in network.attention.parameters()}
+    slow = {id(p) for network in player.values() for name, part in network.named_children()
+            if name == "attention" for p in part.parameters()}
     groups = ((1.0, [p for p in every if id(p) not in slow]),
               (attention_factor, [p for p in every if id(p) in slow]))
     return [dict(params=part, share=share) for share, part in groups if part]
 
 
-def check_owners(networks: nn.ModuleDict, optimizers: dict[str, torch.optim.Optimizer]) -> None:
+def check_owners(networks: nn.ModuleDict, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
     "`ValueError` that names a trainable weight that no optimiser owns."
     owned = {id(p) for optimizer in optimizers.values()
              for group in optimizer.param_groups for p in group["params"]}

@@ -40,7 +40,8 @@ def weighted_sum(terms: dict[str, Term]) -> Float[Tensor, ""]:
     for name, term in terms.items():
         if not isinstance(term, Term):
             raise TypeError(f"the term {name} has no weight: give Term(weight, value)")
-    return sum(term.weight * term.value for term in terms.values())
+    values = [term.weight * term.value for term in terms.values()]
+    return sum(values[1:], values[0])
 
 
 def logged(terms: dict[str, Term]) -> dict[str, Tensor]:
@@ -140,7 +141,7 @@ def ts_embedder(c: Compared) -> Callable:
     "The copy of F that the TS term uses."
     embedder = c.network.embedder
     if c.objective.ts_embedder == "momentum":
-        return c.state.networks["teachers"][c.branch]
+        return c.state.networks["teachers"].get_submodule(c.branch)
     if c.objective.ts_embedder == "shared":
         return embedder
     fixed = {name: p.detach() for name, p in embedder.named_parameters()}
@@ -175,7 +176,8 @@ def identity_terms(state: TrainState, y_tgt: Float[Tensor, "b c h w"],
     terms = {}
     for branch, view in state.translate(y_tgt, inputs.box).views.items():
         compared = Compared(state, branch, view, inputs, "identity")
-        terms[f"identity_{branch}"] = Term(weight, sum(loss(compared).value for loss in contrasts))
+        values = [loss(compared).value for loss in contrasts]
+        terms[f"identity_{branch}"] = Term(weight, sum(values[1:], values[0]))
     return terms
 
 # %% ../nbs/08_trainer.ipynb #8f4acd07
@@ -246,7 +248,7 @@ def watched(x_src: Tensor, out: Translation, inputs: StepInputs) -> dict[str, Te
     values = {}
     if x_src.shape[1] == out.fused.shape[1]:
         values["luminance"] = luminance_correlation(x_src, out.fused.detach()).mean()
-    if out.scale_map is not None:
+    if out.scale_map is not None and inputs.box is not None:
         values["scale_map"] = inputs.box.cut(out.scale_map.detach()).mean()
     return values
 

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -57,7 +58,8 @@ class StepBatches(Sampler):
 class Pairs(Dataset):
     "Any dataset of pairs as an endless one: sample number -> a dictionary, reshuffled every epoch."
     def __init__(self, dataset: Dataset, seed: int = 0):
-        self.dataset, self.seed = dataset, seed
+        self.dataset: Any = dataset           # `Dataset` does not promise a length
+        self.seed = seed
 
     def __getitem__(self, sample: int) -> dict:
         epoch, position = divmod(sample, len(self.dataset))
@@ -167,7 +169,9 @@ class Training:
     def __init__(self, state: TrainState, run: Path, hooks: list[Hook], about: dict):
         self.state, self.run, self.hooks, self.about = state, run, hooks, about
         self.config = state.config
-        self.previews, self.messages, self.stopping = [], [], False
+        self.previews: list[dict] = []
+        self.messages: list[str] = []
+        self.stopping = False
         self.function = fast_step(state)
 
     def stop(self) -> None:
