@@ -197,7 +197,7 @@ def test_the_workflow_trains_every_seed(tmp_path):
     for pair in PAIRS:
         methods = (*COMPARED, "gan", *(("semst-without-ts",) if PAIRS[pair].leading else ()))
         for method in methods:
-            found = re.findall(rf"step.py trial cpu {pair} {method} \S+ (\d)", said)
+            found = re.findall(rf"step.py' trial cpu {pair} {method} \S+ (\d)", said)
             assert sorted(found) == [str(s) for s in PROFILES["cpu"].seeds(pair)], (pair, method)
     assert "gpu=1" not in said
 
@@ -209,7 +209,7 @@ def test_the_workflow_on_folders(tmp_path):
                      "data_name=paper")
     assert plan.returncode == 0, plan.stderr
     said = plan.stdout + plan.stderr
-    assert f"step.py trial paper horse2zebra cut 1 0 --results '{tmp_path}' --data-root" in said
+    assert f"step.py' trial paper horse2zebra cut 1 0 --results '{tmp_path}' --data-root" in said
     assert f"-p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
     assert "fig1" not in said and "fig2" not in said                  # no such pairs there
     assert "gpu=1" in said and "oracle" not in said
