@@ -25,16 +25,18 @@ from torch.func import functional_call
 from torchvision.utils import save_image
 from ts_terms import FORMS, NEGATIVES, TERMS, Patches, over_taps
 
-# What touches the package's API stands between here ...
+from semst.config import ModelConfig
 from semst.data import UnpairedCrops, rng, to_tensor
 from semst.discriminator import PatchGAN, discriminator_loss, generator_loss
+from semst.eval.distances import frechet_distance
+from semst.eval.evaluator import (Segmenter, load_segmenter, pooled_features, save_segmenter,
+                                  segment, train_segmenter)
+from semst.eval.scores import count_pairs, flip_table, semantic_scores
 from semst.hdce_loss import hdce_loss
-from semst.metrics import (Segmenter, frechet_distance, load_segmenter, pooled_features,
-                           save_segmenter, segment, semantic_scores, train_segmenter)
-from semst.multiscale import ModelConfig, SemST
+from semst.model import SemST
 from semst.patch_sampling import gather_patches, sample_locations
-from semst.scenes import classes_of, scene, write_scenes
 from semst.speed import CachedCrops
+from semst.synthetic.scenes import classes_of, scene, write_scenes
 
 MODEL = ModelConfig(scales=1, crop=64, ngf=16, blocks=6, embed_dim=64, upsample="blur")
 NDF, STRIDES = 32, (2, 1)
@@ -107,15 +109,15 @@ class Test:
 
     def scores(self, y: Tensor) -> dict:
         "Class accuracy, flips of every class, distance to the oracle."
-        s = semantic_scores(segment(self.evaluator, y), self.labels, len(self.names))
-        confusion = s.confusion.sum(0).double()
+        read = segment(self.evaluator, y)
+        s = semantic_scores(read, self.labels, len(self.names))
+        counts = count_pairs(read, self.labels, len(self.names)).sum(0).double()
         tree = self.names.index("tree")
         others = [i for i in range(len(self.names)) if i != tree]
-        false_tree = confusion[others, tree].sum() / confusion[others].sum()
-        flips = {f"{a} to {b}": s.flips[i, j].item() for (i, a), (j, b)
-                 in product(enumerate(self.names), repeat=2) if i != j and s.flips[i, j] > 0.02}
+        false_tree = counts[others, tree].sum() / counts[others].sum()
+        flips = {f"{a} to {b}": share for a, b, share in flip_table(s.confusion, self.names)}
         distance = frechet_distance(pooled_features(self.evaluator, y), self.features)
-        return dict(false_tree=false_tree.item(), sky_tree=s.flips[0, tree].item(),
+        return dict(false_tree=false_tree.item(), sky_tree=s.confusion[0, tree].item(),
                     class_accuracy=s.class_accuracy, pixel_accuracy=s.pixel_accuracy,
                     miou=s.miou, distance=distance, flips=flips)
 
