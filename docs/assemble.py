@@ -57,13 +57,15 @@ def ledger_page() -> str:
 
 
 def readable(path: Path) -> str:
-    "A notebook without hidden cells and without nbdev's marks."
+    "A notebook without hidden cells and without nbdev's marks; hidden inputs are folded."
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = []
     for cell in notebook["cells"]:
         first = cell["source"][0] if cell["source"] else ""
-        if first.startswith(("#| hide", "#| default_exp")):
+        if first.strip() == "#| hide" or first.startswith("#| default_exp"):
             continue
+        if first.startswith("#| hide_input"):
+            cell["metadata"]["tags"] = ["hide-input"]
         if first.startswith("#|"):
             cell["source"] = cell["source"][1:]
         cells.append(cell)
