@@ -7,6 +7,7 @@ __all__ = ['ALARMS', 'Hook', 'Log', 'Tracker', 'as_rgb', 'sample_rows', 'sample_
            'header', 'bars_work', 'Progress', 'shortened', 'Live', 'live_figure', 'default_hooks']
 
 # %% ../nbs/A13_hooks.ipynb #337acaf7
+import io
 import json
 import os
 import sys
@@ -298,13 +299,16 @@ class Live(Hook):
         self.curve.append((training.state.step, record["d_loss"]))
         if training.state.step % self.steps and training.state.step != training.state.steps:
             return
+        from IPython.display import Image as Png
         from IPython.display import display
         page = sample_grid(sample_rows(training.state.translator, training.previews))
         figure = live_figure(page, self.curve, EQUILIBRIUM[training.config.objective.gan])
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png")         # a notebook shows a bare figure as words
         if self.shown is None:
-            self.shown = display(figure, display_id=True)
+            self.shown = display(Png(drawn.getvalue()), display_id=True)
         else:
-            self.shown.update(figure)
+            self.shown.update(Png(drawn.getvalue()))
 
 
 def live_figure(page: Image.Image, curve: list[tuple[int, float]], at_rest: float):
