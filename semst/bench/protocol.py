@@ -27,9 +27,9 @@ class Pair(NamedTuple):
     leading: bool = False  # a pair that gets all seeds
 
 PAIRS = {
-    "parsing2photo": Pair("parsing", "open", "photo", "wooded",
+    "parsing2photo": Pair("parsing", "open", "photo", "open",
                           "label map to photograph", "figure 2", leading=True),
-    "summer2winter": Pair("summer", "open", "winter", "wooded",
+    "summer2winter": Pair("summer", "wooded", "winter", "wooded",
                           "summer to winter", "figure 3", leading=True),
     "horse2zebra": Pair("horse", "horse", "zebra", "zebra", "horse to zebra", "figure 4"),
     "game2photo": Pair("game", "open", "photo", "forest", "game to photograph", "figure 5"),
