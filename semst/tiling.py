@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['Mode', 'seam', 'Field', 'tiles', 'Picture', 'reach', 'Mapped', 'Combined', 'tents', 'Resized', 'Stored', 'stored',
-           'KnownNorm', 'exact', 'sample', 'approximate', 'attended', 'TileOps', 'tiled_whole', 'is_tiff',
-           'tiff_packages', 'is_picture', 'obstacle', 'TiffPixels', 'open_pixels', 'write_tiff', 'translate_tiled']
+           'KnownNorm', 'exact', 'sample', 'approximate', 'short_of', 'attended', 'TileOps', 'tiled_whole',
+           'check_tiled', 'translate_tiled']
 
 # %% ../nbs/A18_tiling.ipynb #0d10a385
 import errno
 import os
 import shutil
 import tempfile
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from math import ceil, floor
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,79 +25,110 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from .data import InputError, load_image, to_image
+from .data import InputError, to_image
 from .generator import BlurDown, BlurUp, InstanceNorm, ResidualBlock
 from .model import Branch, SemST, View, fuse, mirror_index
 from .pictures import on_white
 from .scale_attention import ScaleAttention
+from .tiff import Pixels, is_tiff, open_pixels, tifffile_package, write_tiff
 
 # %% ../nbs/A18_tiling.ipynb #9e7d6de2
 def seam(
     y: Float[Tensor, "*b h w"],    # a translated picture
     tile: int,                     # side of the tiles it was made of
 ) -> float:
-    "The mean jump across the borders of tiles over the mean jump one pixel beside them; 1 without seams (our measure)."
+    """The mean jump across the borders of tiles over the mean jump one pixel beside them.
+
+    It is 1 without seams (our measure)."""
     across, beside = 0.0, 0.0
     for z in (y, y.transpose(-1, -2)):
-        jump = z.diff(dim=-1).abs().flatten(0, -2).mean(0)           # jump[i] lies between pixels i and i + 1
+        jump = z.diff(dim=-1).abs().flatten(0, -2).mean(0)     # jump[i] lies between i and i + 1
         border = torch.arange(tile - 1, len(jump) - 1, tile)
-        across, beside = across + jump[border].sum(), beside + (jump[border - 1] + jump[border + 1]).sum() / 2
-    return float(across / beside)
+        across += float(jump[border].sum())
+        beside += float((jump[border - 1] + jump[border + 1]).sum() / 2)
+    return across / beside
 
 # %% ../nbs/A18_tiling.ipynb #634ebcc8
 class Field(ABC):
-    "A picture or a feature map that is read window by window. It need not exist anywhere as a whole."
+    "A picture or a feature map that is read window by window. It need not exist as a whole."
     size: tuple[int, int]      # height and width
     tile: int                  # side of the tiles in which it is best worked out, in its own pixels
 
     @abstractmethod
-    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]: "The pixels of one window."
+    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
+        "The pixels of one window."
+
 
 def tiles(size: tuple[int, int], side: int) -> Iterator[tuple[slice, slice]]:
-    "Rows and columns of the tiles that cover a picture, in reading order; the last ones may be smaller."
-    for top in range(0, size[0], side):
-        for left in range(0, size[1], side): yield slice(top, min(top + side, size[0])), slice(left, min(left + side, size[1]))
+    "Rows and columns of the tiles that cover a picture, in reading order; the last may be smaller."
+    height, width = size
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield slice(top, min(top + side, height)), slice(left, min(left + side, width))
 
 # %% ../nbs/A18_tiling.ipynb #a8c43b7e
 class Picture(Field):
     "Colours in [-1, 1] out of 8-bit pixels, extended by reflection as `pad_to_multiple` does."
-    def __init__(self, pixels, tile: int, multiple: int = 8, least: int = 16, device: str | torch.device = "cpu"):
-        # pixels: (h, w), (h, w, 3) or (h, w, 4), 8 bits; anything that can be sliced as numpy arrays can
+    def __init__(
+        self,
+        pixels: Pixels,                  # (h, w), (h, w, 3) or (h, w, 4), 8 bits
+        tile: int,
+        multiple: int = 8,
+        least: int = 16,
+        device: str | torch.device = "cpu",
+    ):
         self.pixels, self.tile, self.device = pixels, tile, device
-        self.index = [mirror_index(n, max(least, -(-n // multiple) * multiple)).numpy() for n in pixels.shape[:2]]
+        longer = [max(least, -(-n // multiple) * multiple) for n in pixels.shape[:2]]
+        self.index = [mirror_index(n, m).numpy() for n, m in zip(pixels.shape, longer)]
         self.size = len(self.index[0]), len(self.index[1])
 
     def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 3 h w"]:
         y, x = self.index[0][rows], self.index[1][cols]
-        block = np.asarray(self.pixels[y.min():y.max() + 1, x.min():x.max() + 1])[np.ix_(y - y.min(), x - x.min())]
+        window = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
+        block = np.asarray(self.pixels[window])[np.ix_(y - y.min(), x - x.min())]
         if block.ndim == 3 and block.shape[2] == 4:
             block = on_white(block[..., :3], block[..., 3])
-        rgb = np.broadcast_to(np.atleast_3d(block), (*block.shape[:2], 3))     # grey becomes three channels
+        rgb = np.broadcast_to(np.atleast_3d(block), (*block.shape[:2], 3))   # grey: three channels
         return torch.tensor(rgb, device=self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 # %% ../nbs/A18_tiling.ipynb #015e8195
-def reach(layers: nn.Module) -> tuple[float, float, int]:  # halo, step and grid
-    "How far beyond itself an output pixel looks, how far apart two of them are, and where windows may begin; in input pixels."
+def reach(
+    layers: nn.Module,
+) -> tuple[float, float, int]:         # halo, step and grid; in input pixels
+    """How far beyond itself an output pixel looks, how far apart two of them are, and where
+    windows may begin."""
     halo, step, grid = 0.0, 1.0, 1
     for layer in layers.modules():
         if isinstance(layer, nn.Conv2d):
-            halo, step = halo + step * ceil(layer.dilation[0] * (layer.kernel_size[0] - 1) / 2), step * layer.stride[0]
-        elif isinstance(layer, BlurDown): halo, step = halo + step, step * 2
-        elif isinstance(layer, (nn.ConvTranspose2d, BlurUp)): halo, step = halo + step, step / 2
+            halo += step * ceil(layer.dilation[0] * (layer.kernel_size[0] - 1) / 2)
+            step *= layer.stride[0]
+        elif isinstance(layer, BlurDown):
+            halo += step
+            step *= 2
+        elif isinstance(layer, (nn.ConvTranspose2d, BlurUp)):
+            halo += step
+            step /= 2
         grid = max(grid, int(step))
     return halo, step, grid
 
 # %% ../nbs/A18_tiling.ipynb #bfb21fdc
 class Mapped(Field):
     "Layers applied to a field window by window, with a halo that is cut off again."
-    def __init__(self, source: Field, *layers: nn.Module, lost: int = 0):   # lost: by how much a convolution pads less than it takes
+    def __init__(
+        self,
+        source: Field,
+        *layers: nn.Module,
+        lost: int = 0,                 # by how much a convolution pads less than it takes
+    ):
         self.source, self.layers = source, nn.Sequential(*layers)
         self.halo, self.step, self.grid = reach(self.layers)
-        self.size = tuple(ceil(n / self.step) - lost for n in source.size)
+        height, width = (ceil(n / self.step) - lost for n in source.size)
+        self.size = height, width
         self.tile = max(1, int(source.tile / self.step))
 
     def around(self, out: slice, n: int) -> tuple[slice, slice]:
-        "Along one axis of n input pixels: the window that an output range needs, and where in its result that range lies."
+        """Along one axis of n input pixels: the window that an output range needs, and where in
+        its result that range lies."""
         lo = max(0, floor((out.start * self.step - self.halo) / self.grid) * self.grid)
         hi = min(n, ceil((out.stop * self.step + self.halo) / self.grid) * self.grid)
         skip = out.start - int(lo / self.step)
@@ -106,7 +136,9 @@ class Mapped(Field):
 
     @torch.inference_mode()
     def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
-        (y, rows), (x, cols) = (self.around(out, n) for out, n in zip((rows, cols), self.source.size))
+        height, width = self.source.size
+        y, rows = self.around(rows, height)
+        x, cols = self.around(cols, width)
         return self.layers(self.source.read(y, x))[..., rows, cols]
 
 # %% ../nbs/A18_tiling.ipynb #2a5048c0
@@ -116,7 +148,8 @@ class Combined(Field):
         self.f, self.fields, self.size, self.tile = f, fields, fields[0].size, fields[0].tile
 
     @torch.inference_mode()
-    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]: return self.f(*(field.read(rows, cols) for field in self.fields))
+    def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
+        return self.f(*(field.read(rows, cols) for field in self.fields))
 
 # %% ../nbs/A18_tiling.ipynb #1afdbdd3
 def tents(out: slice, n_in: int, n_out: int) -> tuple[slice, Float[Tensor, "n_range n_window"]]:
@@ -124,106 +157,161 @@ def tents(out: slice, n_in: int, n_out: int) -> tuple[slice, Float[Tensor, "n_ra
     scale = n_in / n_out
     width = max(1.0, scale)
     centre = (torch.arange(out.start, out.stop, dtype=torch.float64) + 0.5) * scale - 0.5
-    window = slice(max(0, floor(centre[0] - width)), min(n_in, ceil(centre[-1] + width) + 1))
-    weight = (1 - (centre[:, None] - torch.arange(window.start, window.stop)).abs() / width).clamp(min=0)
+    first, last = floor(centre[0] - width), ceil(centre[-1] + width) + 1
+    window = slice(max(0, first), min(n_in, last))
+    distance = (centre[:, None] - torch.arange(window.start, window.stop)).abs()
+    weight = (1 - distance / width).clamp(min=0)
     return window, (weight / weight.sum(1, keepdim=True)).float()
+
 
 class Resized(Field):
     "Bilinear, with antialiasing when shrinking: `resize_to`, window by window."
     def __init__(self, source: Field, size: tuple[int, int]):
-        self.source, self.size, self.tile = source, size, max(1, source.tile * size[0] // source.size[0])
+        self.source, self.size = source, size
+        self.tile = max(1, source.tile * size[0] // source.size[0])
 
     @torch.inference_mode()
     def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
-        (y, down), (x, along) = (tents(*axis) for axis in zip((rows, cols), self.source.size, self.size))
+        y, down = tents(rows, self.source.size[0], self.size[0])
+        x, along = tents(cols, self.source.size[1], self.size[1])
         block = self.source.read(y, x)
         return down.to(block) @ block @ along.to(block).T
 
 # %% ../nbs/A18_tiling.ipynb #7a95057c
 class Stored(Field):
     "A field in a temporary file, which goes when this object goes; zero where nothing was written."
-    def __init__(self, channels: int, size: tuple[int, int], tile: int, device: str | torch.device = "cpu"):
+    mean: Float[Tensor, "1 c 1 1"]             # of every channel; `stored` sets both
+    variance: Float[Tensor, "1 c 1 1"]
+
+    def __init__(self, channels: int, size: tuple[int, int], tile: int,
+                 device: str | torch.device = "cpu"):
         self.channels, self.size, self.tile, self.device = channels, size, tile, device
-        folder, needed = tempfile.gettempdir(), 4 * channels * size[0] * size[1]
-        self.file, free = tempfile.TemporaryFile(), shutil.disk_usage(folder).free
+        self.file = tempfile.TemporaryFile()
+        self.set_aside(4 * channels * size[0] * size[1])
+
+    def set_aside(self, needed: int) -> None:
+        "Take the disk's space now: a disk that others fill up later would kill this process."
+        folder = tempfile.gettempdir()
+        free = shutil.disk_usage(folder).free
         try:
-            if free < needed: raise OSError(f"only {free / 1e9:.1f} GB are free")
-            if hasattr(os, "posix_fallocate"): os.posix_fallocate(self.file.fileno(), 0, needed)     # a disk that others fill up later would kill this process
+            if free < needed:
+                raise OSError(f"only {free / 1e9:.1f} GB are free")
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.file.fileno(), 0, needed)
         except OSError as e:
-            if e.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG): return               # a file system that cannot set space aside
-            raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files ({e}); set TMPDIR to a folder on a larger disk (the exact mode needs most)") from None
+            if e.errno not in (None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return                           # a file system that cannot set space aside
+            raise InputError(f"{folder}: {needed / 1e9:.1f} GB needed for temporary files ({e}); "
+                             "set TMPDIR to a folder on a larger disk (the exact mode needs "
+                             "most)") from None
 
     def part(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
-        "A view into the file. It is mapped anew each time, since what stays mapped counts as this process's memory."
-        whole = np.memmap(self.file, dtype=np.float32, mode="r+", shape=(*self.size, self.channels))
+        "A view into the file, mapped anew: what stays mapped counts as this process's memory."
+        shape = *self.size, self.channels
+        whole = np.memmap(self.file, dtype=np.float32, mode="r+", shape=shape)
         return torch.from_numpy(whole[rows, cols]).permute(2, 0, 1)[None]
 
     def read(self, rows: slice, cols: slice) -> Float[Tensor, "1 c h w"]:
-        return self.part(rows, cols).to(self.device).clone(memory_format=torch.contiguous_format)
+        part = self.part(rows, cols).to(self.device)
+        return part.clone(memory_format=torch.contiguous_format)
 
 # %% ../nbs/A18_tiling.ipynb #c4eded70
-def stored(field: Field) -> Stored:  # with the `mean` and `variance` of every channel, (1, c, 1, 1)
-    "Work a field out tile by tile and keep it on disk."
-    if isinstance(field, Stored): return field
-    store, sums = None, 0
+def stored(field: Field) -> Stored:
+    "Work a field out tile by tile and keep it on disk, with the mean and variance of each channel."
+    if isinstance(field, Stored):
+        return field
+    store, sums = None, torch.zeros(())
     for window in tiles(field.size, field.tile):
         x = field.read(*window)
-        if store is None: store = Stored(x.shape[1], field.size, field.tile, x.device)
+        if store is None:
+            store = Stored(x.shape[1], field.size, field.tile, x.device)
         store.part(*window).copy_(x)
-        variance, mean = (v.double() for v in torch.var_mean(x, (2, 3), correction=0, keepdim=True))
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        variance, mean = variance.double(), mean.double()
         sums = sums + x[0, 0].numel() * torch.stack([mean, variance + mean**2])
+    assert store is not None                     # a field has pixels
     store.mean, square = sums / (store.size[0] * store.size[1])
     store.variance = (square - store.mean**2).clamp(min=0)
     return store
 
 # %% ../nbs/A18_tiling.ipynb #8944643c
 class KnownNorm(nn.Module):
-    "Instance norm with known statistics; if there are none yet, the first batch's are taken, pooled over its images, and kept."
-    def __init__(self, mean: Float[Tensor, "1 c 1 1"] | None = None, variance: Float[Tensor, "1 c 1 1"] | None = None):
+    """Instance norm with known statistics.
+
+    If there are none yet, the first batch's are taken, pooled over its images, and kept."""
+    def __init__(self, mean: Float[Tensor, "1 c 1 1"] | None = None,
+                 variance: Float[Tensor, "1 c 1 1"] | None = None):
         super().__init__()
         self.mean, self.variance = mean, variance
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if self.mean is None: self.variance, self.mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
-        return x.sub_(self.mean.to(x)).mul_((self.variance + 1e-5).rsqrt().to(x))   # in place: x comes fresh from a convolution or the disk
+        if self.mean is None or self.variance is None:
+            self.variance, self.mean = torch.var_mean(x, (0, 2, 3), correction=0, keepdim=True)
+        scale = (self.variance + 1e-5).rsqrt()
+        return x.sub_(self.mean.to(x)).mul_(scale.to(x))     # in place: x is fresh or from the disk
 
-def exact(layers: nn.Sequential, field: Field) -> Field:
-    "Layers with instance norms applied to a field; one sweep over all tiles for each norm finds its statistics."
-    pending = []
-    def applied(): return Mapped(field, *pending) if pending else field
-    for layer in layers:
+
+def exact(layers: nn.Module, field: Field) -> Field:
+    "Layers with instance norms applied to a field; for each norm, a sweep finds its statistics."
+    pending: list[nn.Module] = []
+
+    def applied() -> Field:
+        return Mapped(field, *pending) if pending else field
+
+    for layer in layers.children():
         if isinstance(layer, InstanceNorm):
-            field = stored(applied())
-            pending = [KnownNorm(field.mean, field.variance)]
+            field = store = stored(applied())
+            pending = [KnownNorm(store.mean, store.variance)]
         elif isinstance(layer, ResidualBlock):
             field, pending = stored(applied()), []
             field = stored(Combined(torch.add, field, exact(layer.conv_block, field)))
-        else: pending.append(layer)
+        else:
+            pending.append(layer)
     return applied()
 
 # %% ../nbs/A18_tiling.ipynb #3798553d
 def sample(field: Field, side: int, count: int = 4) -> Float[Tensor, "n c side side"]:
-    "Windows in a regular grid of `count` by `count` that reaches the borders, as one batch; smaller where the field is."
-    rows, cols = ([slice(i, i + min(side, n)) for i in np.linspace(0, n - min(side, n), count).astype(int).tolist()] for n in field.size)
-    return torch.cat([field.read(y, x) for y in rows for x in cols])
+    """Windows in a regular grid of `count` by `count` that reaches the borders, as one batch.
+
+    They are smaller where the field is."""
+    def places(n: int) -> list[slice]:
+        starts = np.linspace(0, n - min(side, n), count).astype(int).tolist()
+        return [slice(i, i + min(side, n)) for i in starts]
+
+    height, width = field.size
+    return torch.cat([field.read(y, x) for y in places(height) for x in places(width)])
+
 
 @torch.inference_mode()
-def approximate(layers: nn.Sequential, field: Field) -> Field:
-    "As `exact`, but with norms frozen at the statistics of 16 windows of half a tile's side: one sweep, and nothing on disk with one scale."
-    layers = deepcopy(layers, {id(p): p for p in layers.parameters()})         # new modules that share the weights
+def approximate(layers: nn.Module, field: Field) -> Field:
+    """As `exact`, but with norms frozen at the statistics of 16 windows of half a tile's side.
+
+    It takes one sweep, and nothing is on disk with one scale."""
+    layers = deepcopy(layers, {id(p): p for p in layers.parameters()})    # they share the weights
     for module in list(layers.modules()):
         for name, child in module.named_children():
-            if isinstance(child, InstanceNorm): setattr(module, name, KnownNorm())
+            if isinstance(child, InstanceNorm):
+                setattr(module, name, KnownNorm())
     layers(sample(field, max(16, field.tile // 2)))
     return Mapped(field, layers)
 
 # %% ../nbs/A18_tiling.ipynb #c9ab04e9
+def short_of(conv: Any) -> int:
+    "By how many pixels a convolution's result is smaller than its input."
+    return conv.dilation[0] * (conv.kernel_size[0] - 1) - 2 * int(conv.padding[0])
+
+
 def attended(attention: ScaleAttention, feats: Stored) -> Stored:
     "The scale map at its own, coarse size: `ScaleAttention` without the last interpolation."
     pooled = torch.relu(attention.aspp.pooled(feats.mean.float()))
-    views = [Resized(Mapped(feats, conv, nn.ReLU(), lost=conv.dilation[0] * (conv.kernel_size[0] - 1) - 2 * conv.padding[0]), feats.size)
-             for conv in attention.aspp.dilated]
-    joined = Combined(lambda *v: torch.cat([pooled.expand(-1, -1, *v[0].shape[-2:]), *v], dim=1), *views)
+    dilated = [Mapped(feats, conv, nn.ReLU(), lost=short_of(conv))
+               for conv in attention.aspp.dilated]
+    views = [Resized(field, feats.size) for field in dilated]
+
+    def join(*views: Tensor) -> Tensor:
+        return torch.cat([pooled.expand(-1, -1, *views[0].shape[-2:]), *views], dim=1)
+
+    joined = Combined(join, *views)
     return stored(Mapped(joined, attention.fuse, nn.ReLU(), attention.predict, nn.Sigmoid()))
 
 # %% ../nbs/A18_tiling.ipynb #96685aba
@@ -231,11 +319,19 @@ Mode = Literal["exact", "approximate"]
 
 
 class TileOps:
-    "How `SemST.forward` applies its parts to fields, window by window; see `TensorOps`."
-    resize = staticmethod(lambda field, size: Resized(field, size))
+    """How `SemST.forward` applies its parts to fields, window by window; see `TensorOps`.
+
+    A field stands where a `View` speaks of tensors, hence `Any`."""
+    through: Callable[[Any, Any], Any]     # layers and a field -> a field
 
     def __init__(self, model: SemST, mode: Mode):
-        self.model, self.through = model, {"exact": exact, "approximate": approximate}[mode]
+        self.model = model
+        self.through = exact if mode == "exact" else approximate
+
+    @staticmethod
+    def resize(field: Field, size: tuple[int, int]) -> Field:
+        "A field of another size."
+        return Resized(field, size)
 
     @staticmethod
     def size(field: Field) -> tuple[int, int]:
@@ -247,131 +343,69 @@ class TileOps:
         "The fusion of notebook 07."
         return Combined(fuse, y_global, y_local, scale_map)
 
-    def view(self, branch: Branch, field: Field) -> View:
-        "What a branch makes of a field; features are kept only where the scale attention reads them."
+    def view(self, branch: Branch, field: Any) -> View:
+        "What a branch makes of a field; features are kept only where the attention reads them."
         generator = branch.generator
         if self.model.config.scales == 1 or branch is not self.model.global_branch:
             return View(field, self.through(generator.model, field), [])
         last = generator.taps[-1] + 1
-        feats = stored(self.through(generator.model[:last], field))
+        feats: Any = stored(self.through(generator.model[:last], field))
         return View(field, self.through(generator.model[last:], feats), [feats])
 
     @staticmethod
     def attend(attention: ScaleAttention, view: View, size: tuple[int, int]) -> Field:
         "The scale map from the global view's last features."
-        return Resized(attended(attention, view.feats[-1]), size)
+        feats: Any = view.feats[-1]
+        return Resized(attended(attention, feats), size)
 
 
 @torch.inference_mode()
 def tiled_whole(
     model: SemST,
-    pixels,                       # of one picture: see `Picture`
+    pixels: Pixels,               # of one picture: see `Picture`
     tile: int = 512,              # side of the tiles, pixels: memory grows with its square
     mode: Mode = "exact",
-) -> Field:  # the fused picture, extended at the bottom and on the right
+) -> Field:                        # the fused picture, extended at the bottom and on the right
     "`translate_whole` as a field: reading a window of it translates what that window needs."
     shrink, device = max(2, model.config.shrink), next(model.parameters()).device
-    picture = Picture(pixels, tile, 4 * shrink, 8 * shrink, device)
-    return model.forward(picture, ops=TileOps(model, mode)).fused
-
-# %% ../nbs/A18_tiling.ipynb #4a2ae69c
-def is_tiff(path: str | Path) -> bool: return Path(path).suffix.lower() in (".tif", ".tiff")
-
-def tiff_packages():
-    "tifffile and zarr, or an `InputError` that says how to get them."
-    try: import tifffile, zarr
-    except ImportError: raise InputError("to read or write TIFF files piece by piece, install the packages for it: pip install tifffile zarr imagecodecs") from None
-    return tifffile, zarr
-
-def is_picture(shape: tuple[int, ...]) -> bool: return 0 not in shape and (len(shape) == 2 or len(shape) == 3 and shape[2] in (3, 4))
-
-def obstacle(page) -> str:
-    "Why a page of tifffile's cannot be read piece by piece as it is; empty if it can."
-    if page.photometric.name not in ("RGB", "MINISBLACK"): return f"its colours are stored as {page.photometric.name}"
-    if page.dtype != np.uint8 or page.bitspersample != 8: return f"its samples are {page.dtype}, {page.bitspersample} bits of each"
-    if not is_picture(page.shape) or page.planarconfig != 1: return f"its shape is {page.shape}"
-    if any(extra.name == "ASSOCALPHA" for extra in page.extrasamples): return "its colours are multiplied by alpha"
-    if page.tags.valueof("Orientation", 1) != 1: return "it is stored turned or mirrored"
-    return ""
-
-# %% ../nbs/A18_tiling.ipynb #ab128d88
-class TiffPixels:
-    "The first picture of a TIFF file as an array that is read where it is sliced. An exception says why it cannot be; an `InputError` when it is sliced, that it is damaged."
-    def __init__(self, path: str | Path):
-        tifffile, zarr = tiff_packages()
-        self.path, self.file = path, tifffile.TiffFile(path)          # stays open as long as this object lives
-        page = self.file.pages[0]
-        if len(self.file.pages) > 1 and self.file.series[0].shape != page.shape: warnings.warn(f"{path}: only the first of its {len(self.file.pages)} pages is read", stacklevel=2)
-        if why := obstacle(page): raise ValueError(why)
-        self.shape, self.strips, self.rows, self.band = page.shape, False, range(0), None
-        if page.is_memmappable: self.look = lambda: np.memmap(path, np.uint8, "r", page.dataoffsets[0], page.shape)
-        else:
-            array = zarr.open(page.aszarr(), mode="r")
-            self.look, self.strips = lambda: array, not page.is_tiled
-            array[:1, :1]                                             # a missing decoder shows here
-
-    def __del__(self):
-        if hasattr(self, "file"): self.file.close()
-
-    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
-        rows, cols = window
-        try:
-            if not self.strips: return np.array(self.look()[rows, cols])
-            if not (self.rows.start <= rows.start and rows.stop <= self.rows.stop):
-                self.band, self.rows = None, range(0)                 # before the next one is there
-                self.band, self.rows = self.look()[rows], range(rows.start, rows.stop)
-            return self.band[rows.start - self.rows.start:rows.stop - self.rows.start, cols]
-        except MemoryError: raise
-        except Exception as e: raise InputError(f"{self.path}: cannot be decoded, it is probably damaged ({e})") from None
-
-# %% ../nbs/A18_tiling.ipynb #9bfb7379
-def open_pixels(
-    source: Image.Image | np.ndarray | str | Path,     # a .tif or .tiff file is read piece by piece if that is possible
-):  # (h, w), (h, w, 3) or (h, w, 4), 8 bits, to be sliced like an array
-    "The pixels of a picture; an `InputError` if they cannot be had."
-    if isinstance(source, Image.Image): return np.asarray(source.convert("RGB"))
-    if not isinstance(source, (str, Path)):
-        if source.dtype != np.uint8 or not is_picture(source.shape):
-            raise InputError(f"the array: 8-bit pixels of shape (h, w), (h, w, 3) or (h, w, 4) are needed, not {source.dtype} of {tuple(source.shape)}")
-        return source
-    why = ""
-    if is_tiff(source):
-        try: return TiffPixels(source)
-        except FileNotFoundError: raise InputError(f"{source}: no such file") from None
-        except MemoryError: raise
-        except Exception as e: why = f". It cannot be read piece by piece either: {e}"
-    try: return np.asarray(load_image(source))
-    except InputError as e: raise InputError(f"{e}{why}") from None
+    picture: Any = Picture(pixels, tile, 4 * shrink, 8 * shrink, device)
+    fused: Any = model.forward(picture, ops=TileOps(model, mode)).fused
+    return fused
 
 # %% ../nbs/A18_tiling.ipynb #bafeb95a
-def write_tiff(path: Path, blocks: Iterator[np.ndarray], size: tuple[int, int], tile: int):
-    "A compressed, tiled RGB TIFF out of its tiles in reading order; nothing stands under its name until it is complete."
-    tifffile, _ = tiff_packages()
-    part = path.with_name(path.name + ".part")
-    whole_tiles = (np.pad(b, ((0, tile - b.shape[0]), (0, tile - b.shape[1]), (0, 0))) for b in blocks)
-    try:
-        tifffile.imwrite(part, whole_tiles, shape=(*size, 3), dtype=np.uint8, tile=(tile, tile), photometric="rgb",
-                         compression="zlib", bigtiff=size[0] * size[1] > 2**29, maxworkers=1)   # more workers would run ahead of us
-        part.replace(path)
-    except OSError as e: raise InputError(f"{path}: cannot be written ({e})") from None
-    finally: part.unlink(missing_ok=True)
+def check_tiled(output: str | Path | None, tile: int, mode: str) -> None:
+    "`InputError` for options that do not fit each other."
+    if mode not in get_args(Mode):
+        raise InputError(f"unknown mode {mode!r}: {', '.join(get_args(Mode))}")
+    if tile < 64 or tile % 16:
+        raise InputError(f"tile {tile} must be a multiple of 16 and at least 64")
+    if output and not is_tiff(output):
+        raise InputError(f"{output}: only .tif and .tiff are written tile by tile")
+    if output:
+        tifffile_package()             # a missing one is better known now than after an hour
+
 
 def translate_tiled(
     model: SemST,
     source: Image.Image | np.ndarray | str | Path,   # a picture of any size; see `open_pixels`
-    output: str | Path | None = None,                # a .tif or .tiff file; None: the translation is returned
-    tile: int = 512,                                 # side of the tiles, pixels: a multiple of 16, at least 64
-    mode: Mode = "exact",                            # "approximate": far less on disk, slightly other colours
-) -> Image.Image | None:  # RGB, the size of the source
-    "Translate a picture of any size without seams, in memory that depends on `tile`; the picture is in it as a whole only where it cannot be read, or is not written, piece by piece."
-    if mode not in get_args(Mode): raise InputError(f"unknown mode {mode!r}: {', '.join(get_args(Mode))}")
-    if tile < 64 or tile % 16: raise InputError(f"tile {tile} must be a multiple of 16 and at least 64")
-    if output and not is_tiff(output): raise InputError(f"{output}: only .tif and .tiff are written tile by tile")
-    if output: tiff_packages()                                     # a missing one is better known now than after an hour
+    output: str | Path | None = None,     # a .tif or .tiff file; None: the translation is returned
+    tile: int = 512,                      # side of the tiles: a multiple of 16, at least 64
+    mode: Mode = "exact",                 # "approximate": far less on disk, slightly other colours
+) -> Image.Image | None:                  # RGB, the size of the source
+    """Translate a picture of any size without seams, in memory that depends on `tile`.
+
+    The picture is in memory as a whole only where it cannot be read, or is not written, piece by
+    piece."""
+    check_tiled(output, tile, mode)
     pixels = open_pixels(source)
-    size, field = pixels.shape[:2], tiled_whole(model, pixels, tile, mode)
-    blocks = ((window, np.asarray(to_image(field.read(*window)[0]))) for window in tiles(size, tile))
-    if output: return write_tiff(Path(output), (block for _, block in blocks), size, tile)
-    canvas = np.empty((*size, 3), np.uint8)
-    for window, block in blocks: canvas[window] = block
+    height, width = pixels.shape[:2]
+    field = tiled_whole(model, pixels, tile, mode)
+    blocks = (np.asarray(to_image(field.read(*window)[0]))
+              for window in tiles((height, width), tile))
+    if output:
+        write_tiff(output, blocks, (height, width), tile)
+        return None
+    canvas = np.empty((height, width, 3), np.uint8)
+    for window, block in zip(tiles((height, width), tile), blocks):
+        canvas[window] = block
     return Image.fromarray(canvas)

@@ -305,7 +305,7 @@ def test_an_empty_word_is_refused_not_taken_for_this_folder(finished, tmp_path, 
 
 
 def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goes_in(finished, tmp_path, capsys):
-    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile = pytest.importorskip("tifffile")
     pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in/a.tif", pixels, tile=(32, 32), photometric="rgb", compression="zlib")
@@ -324,7 +324,7 @@ def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goe
 
 
 def test_a_tiff_too_large_for_pillow_becomes_a_png_in_tiles(finished, tmp_path, monkeypatch, capsys):
-    tifffile = pytest.importorskip("tifffile"); pytest.importorskip("zarr")
+    tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((90, 70, 3), np.uint8), photometric="rgb")
     Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -73,7 +73,7 @@ BUILT_FIRST = """A01_files A02_damage A03_pictures A04_images A05_saving A06_fol
     A22_noise A23_animals A24_stage A25_looks
     01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A08_settings
     07_two_scales A09_inputs A10_state 08_trainer 11_other_methods A16_speed A11_checkpoints A12_run_folder
-    A13_hooks A14_runs""".split()
+    A13_hooks A14_runs A43_tiff""".split()
 
 
 EVIDENCE = """10_measuring A31_protocol A32_dataset A33_evaluation A34_experiment A35_weights A36_figures
@@ -119,7 +119,7 @@ def test_modules_import_only_earlier_ones():
 
 
 def test_package_imports_no_development_dependency():
-    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib scipy ipywidgets safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity IPython tifffile zarr imagecodecs semst".split()) | set(sys.stdlib_module_names)
+    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib scipy ipywidgets safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity IPython tifffile imagecodecs semst".split()) | set(sys.stdlib_module_names)
     for path in (ROOT / "semst").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
