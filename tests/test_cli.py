@@ -315,7 +315,7 @@ def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goe
     Image.fromarray(pixels).save(tmp_path / "in/c.tif", exif=exif)
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "in/d.tif")
     Image.fromarray(pixels).save(tmp_path / "in/e.png")
-    assert "b.tif: cannot be decoded, it is probably damaged" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out", "--tile", "64")
+    assert "b.tif: cannot be decoded, it is damaged: piece" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out", "--tile", "64")
     sizes = {}
     for file in sorted((tmp_path / "out").iterdir()):
         with Image.open(file) as image: sizes[file.name] = image.size
