@@ -217,7 +217,7 @@ def facts(folder: Path, crop: int, channels: int | None = 3) -> dict[str, str]:
         "unreadable": str(len(looks) - len(good)),
         "pixels": "{}x{} to {}x{}".format(*sizes[0], *sizes[-1]) if sizes else "",
         "kinds": shortened([f"{n} {kind}" for kind, n in kinds.most_common()], 3),
-        f"below {crop} pixels": f"{small}, enlarged" if small else "0",
+        f"below {crop} pixels": str(small),
         "same file twice": str(sum(len(group) - 1 for group in groups)),
         "notes": shortened([f"{n}: {note}" for note, n in notes.most_common()], 3),
         "left out": shortened([*found.left_out, *filter(None, [other_types(found)])], 3),

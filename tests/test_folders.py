@@ -225,7 +225,7 @@ def test_two_folders_beside_each_other(tmp_path):
     rows = {line[0]: line[1:] for line in (re.split(r"\s{2,}", line) for line in lines)}
     assert rows["images"] == ["2", "3"] and rows["unreadable"] == ["0", "1"]
     assert rows["pixels"] == ["20x36 to 40x36", "40x36 to 40x36"]
-    assert rows["below 32 pixels"] == ["1, enlarged", "0"]
+    assert rows["below 32 pixels"] == ["1", "0"]
     assert rows["same file twice"] == ["0", "1"]
     assert rows["kinds"] == ["2 3 channels, 8 bits", "2 3 channels, 8 bits; 1 grey, 8 bits"]
     assert rows["notes"] == ["-", "1: is one flat colour"]
