@@ -141,7 +141,7 @@ def test_a_result_that_cannot_be_written_is_named(finished, horses, tmp_path, ca
 ])
 def test_what_goes_wrong_on_the_way_is_one_line(finished, horses, capsys, monkeypatch, error, code, says):
     def fail(*_): raise error
-    monkeypatch.setattr("semst.cli.train", fail)
+    monkeypatch.setattr("semst.commands.train.train", fail)
     assert main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"]) == code
     err = capsys.readouterr().err
     assert err.startswith("semst: ") and says in err and "Traceback" not in err
@@ -149,20 +149,20 @@ def test_what_goes_wrong_on_the_way_is_one_line(finished, horses, capsys, monkey
 
 def test_an_error_of_ours_is_not_hidden(horses, monkeypatch):
     def fail(*_): raise RuntimeError("shapes do not match")
-    monkeypatch.setattr("semst.cli.train", fail)
+    monkeypatch.setattr("semst.commands.train.train", fail)
     with pytest.raises(RuntimeError, match="shapes"): main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"])
 
 
 def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, tmp_path, capsys, monkeypatch):
-    from semst import cli
-    right, calls = cli.translate_whole, []
+    from semst.commands import translate as command
+    right, calls = command.translate_whole, []
 
     def translate(model, x):
         calls.append(x)
         if len(calls) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return right(model, x)
-    monkeypatch.setattr(cli, "translate_whole", translate)
+    monkeypatch.setattr(command, "translate_whole", translate)
     assert "00001.png: too large for this machine's memory" in mistake(capsys, "translate", finished, horses, tmp_path / "out")
     assert len(list((tmp_path / "out").iterdir())) == 3
 
@@ -211,7 +211,7 @@ def test_version(capsys):
 
 def test_a_closed_pipe_is_no_mistake(finished, capfd, monkeypatch):
     def fail(*_): raise BrokenPipeError(32, "Broken pipe")
-    monkeypatch.setattr("semst.cli.read_run", fail)
+    monkeypatch.setattr("semst.commands.info.read_run", fail)
     monkeypatch.setattr("semst.cli.os.dup2", lambda *_: None)
     assert main(["info", str(finished)]) == 0 and capfd.readouterr().err == ""
 
@@ -250,7 +250,16 @@ def test_a_closed_pipe_is_no_mistake(finished, capfd, monkeypatch):
     ("train --out nowhere --resume", "is not a run of semst"),
     ("train --source {data} --out out", "--target"),
     ("trian", "trian"),
-    ("", "{train, translate, info}"),
+    ("", "{train, translate, info,"),
+    ("data", "{check, draw}"),
+    ("study", "{make, collect, report}"),
+    ("data check nowhere", "nowhere: no such folder"),
+    ("data check {data} {data} {data}", "3 folders: give one"),
+    ("data check {data} --sheet out.txt", "cannot be written"),
+    ("data draw out --look unicorn", "unicorn"),
+    ("study make --methods a=b --ours a --inputs {data} --out out", "needs another one"),
+    ("study report nowhere", "nowhere"),
+    ("study collect nowhere", "nowhere"),
 ])
 def test_every_mistake_is_explained_and_code_2(finished, horses, tmp_path, capsys, monkeypatch, words, says):
     monkeypatch.chdir(tmp_path)

@@ -80,11 +80,15 @@ EVIDENCE = """10_measuring A31_protocol A32_dataset A33_evaluation A34_experimen
     12_comparison A37_workflow 13_results""".split()
 
 
+COMMANDS = """A45_train_command A46_translate_command A47_info_command A48_study_command
+    A49_data_command A15_command_line""".split()
+
+
 def reading_order(notebook):
-    "The order in which the package is built: the core as listed, appendices, evidence, the command line."
+    "The order in which the package is built: the core, appendices, evidence, the command line."
     name = notebook.stem
     if name in BUILT_FIRST: return 0, f"{BUILT_FIRST.index(name):02}"
-    if name == "A15_command_line": return 3, name
+    if name in COMMANDS: return 3, f"{COMMANDS.index(name):02}"
     if name in EVIDENCE: return 2, f"{EVIDENCE.index(name):02}"
     return {"A": 1}.get(name[0], 4), name
 
