@@ -64,7 +64,7 @@ START, WARM, STEPS = 3000, 200, 160    # steps of the failing GAN, of F alone, o
 LONG = 1500                            # steps of a training from an untrained G
 LR, DECAY, PLACES = 4e-4, 0.99, 128
 LAMBDA = 0.3                           # of hDCE; every other weight follows from it
-N_TRAIN, N_TEST, N_TEACH = 2000, 96, 1200
+N_TRAIN, N_TEST, N_TEACH = 1000, 96, 1200
 
 
 # the evaluator
