@@ -13,7 +13,7 @@ from pathlib import Path
 import semst
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = {"The method": "0", "The evidence": "1", "Appendices": "A"}
+PARTS = {"The method": "0", "The evidence": "1", "Your own pictures": "t", "Appendices": "A"}
 
 
 def toctree(title: str, names: list[str]) -> str:
