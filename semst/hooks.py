@@ -167,26 +167,37 @@ class Samples(Hook):
 # %% ../nbs/A13_hooks.ipynb #bc61b465
 ALARMS = dict(
     d_won="the discriminator's loss is near zero: it has won, and pictures will decay",
+    diverged="the losses of the game are more than 10 times as large as at rest: the training "
+             "diverges; try a lower lr",
     inverted="translations are bright where their sources are dark: colours are inverted "
              "(of label maps, this means nothing)")
 
 
 class Alarms(Hook):
-    "Adds `alarm_d_won` and `alarm_inverted` to the record: 1 while an alarm rings."
-    def __init__(self, memory: int = 100):
-        self.decay = 1 - 1 / memory
+    "Adds `alarm_d_won` and the other alarms to the record: 1 while an alarm rings."
+    def __init__(self, memory: int = 100, stop: tuple[str, ...] = ()):
+        unknown = set(stop) - set(ALARMS)
+        if unknown:
+            raise InputError(f"unknown alarm {min(unknown)!r}: one of {', '.join(ALARMS)}")
+        self.decay, self.stop = 1 - 1 / memory, stop         # stop: alarms that end the training
         self.means: dict[str, float] = {}
 
     def start(self, training):
         kind = training.config.objective.gan
         at_rest = EQUILIBRIUM[kind] * len(training.state.players["discriminator"])
-        self.levels = dict(d_won=0.05 * at_rest, inverted=-0.2)
-        self.means = dict(d_won=at_rest, inverted=1.0) | self.means
+        self.levels = dict(d_won=0.05 * at_rest, diverged=10 * at_rest, inverted=-0.2)
+        self.means = dict(d_won=at_rest, diverged=at_rest, inverted=1.0) | self.means
 
     def step(self, training, record):
-        for name, value in dict(d_won=record["d_loss"], inverted=record.get("luminance", 1.0)).items():
+        game = max(abs(record["d_loss"]), abs(record.get("gan", 0.0)))
+        values = dict(d_won=record["d_loss"], diverged=game, inverted=record.get("luminance", 1.0))
+        for name, value in values.items():
             self.means[name] = self.decay * self.means[name] + (1 - self.decay) * value
-            record[f"alarm_{name}"] = float(self.means[name] < self.levels[name])
+            distance = self.means[name] - self.levels[name]
+            rings = distance > 0 if name == "diverged" else distance < 0
+            record[f"alarm_{name}"] = float(rings)
+            if rings and name in self.stop:
+                training.stop()
 
     def remember(self):
         return self.means
@@ -260,7 +271,7 @@ class Progress(Hook):
     def step(self, training, record):
         self.bar.update()
         step = training.state.step
-        if step % 100 == 0:
+        if step % 100 == 0 or training.stopping:
             for name, words in ALARMS.items():
                 if record.get(f"alarm_{name}"):
                     self.bar.write(f"step {step}: {words}", file=sys.stderr)
@@ -326,7 +337,11 @@ def live_figure(page: Image.Image, curve: list[tuple[int, float]], at_rest: floa
     return figure
 
 # %% ../nbs/A13_hooks.ipynb #e8db9b52
-def default_hooks(trackers: tuple[str, ...] = (), progress: bool = True) -> list[Hook]:
-    "Alarms, log, trackers, samples, checkpoints and progress."
-    hooks = [Alarms(), Log(), *(Tracker(name) for name in trackers), Samples(), Checkpoints()]
+def default_hooks(trackers: tuple[str, ...] = (), progress: bool = True,
+                  stop: tuple[str, ...] = ()) -> list[Hook]:
+    """Alarms, log, trackers, samples, checkpoints and progress.
+
+    The alarms named in `stop` end the training."""
+    hooks = [Alarms(stop=stop), Log(), *(Tracker(name) for name in trackers), Samples(),
+             Checkpoints()]
     return hooks + [Progress()] if progress else hooks

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STOPPING', 'LOADERS_DIED', 'StepBatches', 'Pairs', 'open_data', 'stop_on_signals', 'ignore_signals', 'anyone',
-           'one_line', 'readable', 'together', 'NonFiniteLoss', 'Training', 'loop', 'check_run', 'length_of', 'recall',
-           'new_loader', 'train']
+           'one_line', 'readable', 'together', 'Training', 'loop', 'check_run', 'length_of', 'recall', 'new_loader',
+           'train']
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .checkpoint import last_checkpoint, load_checkpoint
+from .checkpoint import NonFiniteLoss, last_checkpoint, load_checkpoint, non_finite
 from .config import TrainConfig
 from .data import InputError, UnpairedCrops, shuffled
 from .files import write_json
@@ -160,10 +160,6 @@ def together(batches: Iterator[dict], engine: Accelerator, step: Callable[[], in
         yield batch
 
 # %% ../nbs/A14_runs.ipynb #2d653ba1
-class NonFiniteLoss(RuntimeError):
-    "A loss or gradient became infinite or NaN; the message names it, the step and the images."
-
-
 class Training:
     "A training at work: what hooks can reach."
     def __init__(self, state: TrainState, run: Path, hooks: list[Hook], about: dict):
@@ -196,8 +192,12 @@ class Training:
         return record
 
     def check_finite(self, record: dict[str, float], files: list[str]) -> None:
-        "`NonFiniteLoss` if a number of the step just taken is not finite; nothing of it is saved."
+        """`NonFiniteLoss` if a number of the step just taken is not finite; nothing of it is saved.
+
+        Weights are looked at before a checkpoint or samples are due."""
         bad = [f"{name} = {value}" for name, value in record.items() if not math.isfinite(value)]
+        if not bad and (self.every("checkpoint_every") or self.every("sample_every")):
+            bad = [words for words in [non_finite(self.state)] if words]
         if not bad:
             return
         files = gather_object(files)

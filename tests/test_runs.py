@@ -461,6 +461,62 @@ def test_an_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch():
     assert rings(alarms, 0.5, -0.5, 300) == ["inverted"]
 
 
+def test_an_alarm_rings_when_the_losses_of_the_game_grow():
+    alarms, record = listening("bce", 1), dict(d_loss=0.0, gan=100 * math.log(2))
+    for step in range(1, 11):
+        alarms.step(None, record)
+        assert record["alarm_diverged"] == (step == 10)
+    calm, record = listening("lsgan", 1), dict(d_loss=0.25, gan=2.0)
+    for _ in range(500):
+        calm.step(None, record)
+    assert not record["alarm_diverged"]                      # a discriminator that wins is no divergence
+
+
+@pytest.mark.parametrize("gan", ["bce", "lsgan", "hinge"])
+def test_a_learning_rate_of_ten_rings_within_25_steps_and_stops_where_told(folders, tmp_path, gan, capsys):
+    config = ONE.replace(steps=100, lr=10.0, gan=gan)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step"):
+        train(folders, tmp_path / "r", config, hooks=default_hooks(stop=("diverged",)))
+    log = read_log(tmp_path / "r/log.jsonl")
+    assert len(log) <= 25 and [r["alarm_diverged"] for r in log] == [0] * (len(log) - 1) + [1]
+    assert "the training diverges; try a lower lr" in capsys.readouterr().err
+    with pytest.raises(InputError, match="unknown alarm 'divorced': one of d_won, diverged"):
+        default_hooks(stop=("divorced",))
+
+
+@pytest.mark.parametrize("what", ["weight", "average", "moment"])
+def test_numbers_that_are_not_finite_are_never_saved(folders, tmp_path, what):
+    "They appear in a step whose losses are finite, just before its checkpoint."
+    def poison(training, record):
+        state = training.state
+        if what == "moment":
+            next(iter(state.optimizers["generator"].state.values()))["exp_avg"].fill_(torch.inf)
+        else:
+            model = state.model if what == "weight" else state.translator
+            model.global_branch.generator.model[-2].weight.data[0] = torch.nan
+    hooks = [OnStep(poison, at=4), *default_hooks(progress=False)]
+    with pytest.raises((NonFiniteLoss, InputError), match="not finite|NaN"):
+        train(folders, tmp_path / "r", ONE.replace(sample_every=100), hooks=hooks)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000002"
+    assert all(value.isfinite().all() for value in weights(tmp_path / "r").values())
+
+
+def test_weights_are_looked_at_before_a_checkpoint_and_named(folders, tmp_path, monkeypatch):
+    follow = semst.training.TrainState.update_averages
+
+    def broken(state, inputs):
+        follow(state, inputs)
+        if state.step == 3:
+            state.model.global_branch.generator.model[1].bias.data.fill_(torch.nan)
+    monkeypatch.setattr(semst.training.TrainState, "update_averages", broken)
+    with pytest.raises(NonFiniteLoss) as stop:
+        run(folders, tmp_path / "r", ONE)
+    message = str(stop.value)
+    assert "step 4: the weight global_branch.generator.model.1.bias of semst is not finite" in message
+    assert ".png" in message and "step_00000002" in message
+    assert last_checkpoint(tmp_path / "r").name == "step_00000002"
+
+
 def test_alarms_remember_over_a_resume(folders, tmp_path):
     run(folders, tmp_path / "whole", ONE)
     with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / "halves", ONE, hooks=[Interrupt(2)])
