@@ -26,7 +26,8 @@ def long_description():
     text = re.sub(rf"(!\[[^\]]*\]\(){absolute}", rf"\1{picture}", text)
     text = re.sub(rf"(<img[^>]*src=\"){absolute}", rf"\1{picture}", text)
     text = re.sub(rf"(?<!!)(\[[^\]]*\]\(){absolute}(?=[^)\s]+\))", rf"\1{page}", text)
-    return re.sub(rf"(\]\([^)]*\)\]\(){absolute}", rf"\1{page}", text)     # a picture that is a link
+    # a picture that is a link
+    return re.sub(rf"(\]\([^)]*\)\]\(){absolute}", rf"\1{page}", text)
 
 
 names = [key.removesuffix("_requirements") for key in cfg if key.endswith("_requirements")]

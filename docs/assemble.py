@@ -39,7 +39,10 @@ def api_page() -> str:
     "Every public name of every module, with parameters and types."
     names = sorted(m.name for m in pkgutil.walk_packages(semst.__path__, "semst."))
     names = [name for name in names if not name.endswith(("_modidx", "__main__", "template"))]
-    parts = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n" for name in names]
+    parts = [
+        f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+        for name in names
+    ]
     return "# The modules\n\n" + "\n".join(parts)
 
 
@@ -47,8 +50,14 @@ def ledger_page() -> str:
     "The ledger as a table: statement, code, test, status."
     with open(ROOT / "nbs/ledger.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    lines = ["# The ledger", "", "What the paper states, where it is built, and which test holds it.", "",
-             "| source | statement | code | test | status |", "|---|---|---|---|---|"]
+    lines = [
+        "# The ledger",
+        "",
+        "What the paper states, where it is built, and which test holds it.",
+        "",
+        "| source | statement | code | test | status |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         cells = [row["source"], row["statement"].replace("|", "\\|"), f"`{row['symbol']}`",
                  f"`{row['test'].partition('::')[2]}`", row["status"]]

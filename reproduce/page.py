@@ -63,7 +63,9 @@ def table(by_pair: dict[str, list[dict]]) -> str:
     for method in methods:
         cells = ""
         for rows in by_pair.values():
-            cells += cell(rows, method, "downstream", "{:.3f}") + cell(rows, method, "flips", "{:.0%}")
+            cells += cell(rows, method, "downstream", "{:.3f}") + cell(
+                rows, method, "flips", "{:.0%}"
+            )
         kind = ' class="ours"' if method == "semst" else ""
         lines.append(f"<tr{kind}><td>{escape(title_of(method))}</td>{cells}</tr>")
     return f"""<h2>All pairs</h2><div class="scroll"><table><tr><th></th>{head}</tr>

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = Path(os.environ.get("SEMST_SHARED", ROOT.parent / "shared"))     # reference numbers and photographs, kept outside the project
+# reference numbers and photographs, kept outside the project
+SHARED = Path(os.environ.get("SEMST_SHARED", ROOT.parent / "shared"))
 
 
 @pytest.fixture(autouse=True)
@@ -16,12 +17,13 @@ def seeded():
 
 @pytest.fixture
 def golden():
-    "Loads an archive of reference numbers as tensors; skips the test where the archives are absent."
+    "Loads an archive of reference numbers as tensors; skips the test where there are none."
     import numpy as np
 
     def load(name):
         path = SHARED / "golden" / f"{name}.npz"
-        if not path.exists(): pytest.skip(f"no reference numbers here ({path.name} is kept outside the project)")
+        if not path.exists():
+            pytest.skip(f"no reference numbers here ({path.name} is kept outside the project)")
         return {k: torch.from_numpy(v) for k, v in np.load(path).items()}
     return load
 

@@ -66,7 +66,8 @@ def test_a_training_of_the_first_pilots_counts():
         config = config.replace(crop=64, upsample="blur", seed=100, steps=6000, workers=0,
                                 cache=True, log_every=50, sample_every=1500,
                                 checkpoint_every=1500, keep=4)
-        pilot, ours = with_content_weight(config, 0.3), config_for(method, PROFILES["cpu"], 100, 0.3)
+        pilot = with_content_weight(config, 0.3)
+        ours = config_for(method, PROFILES["cpu"], 100, 0.3)
         assert settings_digest(pilot) == settings_digest(ours)
 
 
@@ -157,8 +158,11 @@ def test_a_folder_that_lacks_a_set_is_refused_before_anything_is_written(tmp_pat
 
 def test_two_datasets_do_not_share_results(experiment, tmp_path):
     given = experiment.dataset.folder, "parsing2photo"
-    for other in (Dataset(*given, SMOKE, fill(tmp_path / "data")),
-                  Dataset(*given, replace(SMOKE, test=5)), Dataset(*given, SMOKE, offset=PILOT_OFFSET)):
+    for other in (
+        Dataset(*given, SMOKE, fill(tmp_path / "data")),
+        Dataset(*given, replace(SMOKE, test=5)),
+        Dataset(*given, SMOKE, offset=PILOT_OFFSET),
+    ):
         with pytest.raises(InputError, match="holds results of other pictures"):
             other.prepare()
 

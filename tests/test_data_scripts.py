@@ -339,9 +339,8 @@ def test_damaged_archives_are_one_line(tmp_path):
     (tmp_path / "bytes.zip").write_bytes(whole[:3000] + b"\0\0\0\0" + whole[3004:])
     (tmp_path / "no.zip").write_text("<html>please log in</html>")
     for name in ("short.zip", "bytes.zip", "no.zip"):
-        complaint(
-            lambda: unpacking.extract(tmp_path / name, tmp_path / "out"), name, "get it again"
-        )
+        archive = tmp_path / name
+        complaint(lambda a=archive: unpacking.extract(a, tmp_path / "out"), name, "get it again")
     complaint(lambda: unpacking.extract(tmp_path / "absent.zip", tmp_path / "out"), "no such file")
     assert not list((tmp_path / "out").glob("*.png"))
 

@@ -273,7 +273,9 @@ def test_bootstrap_repeats_itself_and_covers_the_mean():
     inside = 0
     for i in range(40):
         drawn = np.random.default_rng(i).random(40)
-        low, high = bootstrap(lambda chosen: drawn[chosen].mean(), 40, rounds=200, seed=i)
+        def mean(chosen, drawn=drawn):
+            return drawn[chosen].mean()
+        low, high = bootstrap(mean, 40, rounds=200, seed=i)
         inside += low <= 0.5 <= high
     assert 33 <= inside <= 40
 

@@ -1,7 +1,9 @@
 """Agreement with the programs SemST builds on: CUT, SRC and SCC at their public releases.
 
-Tolerances are 3 to 10 times the largest difference between a float32 and a float64 run of the peer's own code.
+Tolerances are 3 to 10 times the largest difference between a float32 and a float64 run
+of the peer's own code.
 """
+
 import pytest
 import torch
 from conftest import weights
@@ -16,7 +18,8 @@ from semst.patch_sampling import PatchEmbedder, gather_patches, l2_normalize
 from semst.ts_loss import scc_released
 
 
-def close(ours, reference, atol): assert_close(ours, reference.to(ours.dtype), atol=atol, rtol=0)
+def close(ours, reference, atol):
+    assert_close(ours, reference.to(ours.dtype), atol=atol, rtol=0)
 
 
 def load(network, archive, tmp_path):
@@ -25,8 +28,15 @@ def load(network, archive, tmp_path):
     return load_cut_weights(network, tmp_path / "latest_net.pth")
 
 
-@pytest.mark.parametrize("name, downsample, upsample", [
-    ("aa", "blur", "blur"), ("aa_convT", "blur", "deconv"), ("noaa", "stride", "blur"), ("noaa_convT", "stride", "deconv")])
+@pytest.mark.parametrize(
+    "name, downsample, upsample",
+    [
+        ("aa", "blur", "blur"),
+        ("aa_convT", "blur", "deconv"),
+        ("noaa", "stride", "blur"),
+        ("noaa_convT", "stride", "deconv"),
+    ],
+)
 def test_generator(golden, tmp_path, name, downsample, upsample):
     z = golden(f"cut_resnet9_{name}")
     g = load(Generator(ngf=4, downsample=downsample, upsample=upsample), z, tmp_path)
@@ -35,7 +45,8 @@ def test_generator(golden, tmp_path, name, downsample, upsample):
     out = g.decode(feats[-1])
     close(out, z["out"], 3e-5)
     for tap, feat, atol in zip(g.taps, feats, (0, 1e-5, 1e-5, 3e-5, 1e-4)):
-        if downsample == "stride" and tap == 8: feat = feat.relu()       # the peer's in-place ReLU overwrites this tap
+        if downsample == "stride" and tap == 8:
+            feat = feat.relu()       # the peer's in-place ReLU overwrites this tap
         close(feat, z[f"feat{tap}"], atol)
     (0.5 * out.square().sum()).backward()
     close(x.grad, z["grad_x"], 4e-4)
@@ -60,7 +71,11 @@ def test_patch_embeddings(golden, tmp_path):
     out = f(feats, ids)
     for i in range(5):
         close(rearrange(out[i], "b n d -> (b n) d"), z[f"out{i}"], 1e-6)
-        close(rearrange(l2_normalize(gather_patches(feats[i], ids[i])), "b n d -> (b n) d"), z[f"plain{i}"], 1e-6)
+        close(
+            rearrange(l2_normalize(gather_patches(feats[i], ids[i])), "b n d -> (b n) d"),
+            z[f"plain{i}"],
+            1e-6,
+        )
     sum(0.5 * (o - 0.25).square().sum() for o in out).backward()
     close(feats[0].grad, z["grad_feat0"], 1e-6)
     close(feats[3].grad, z["grad_feat3"], 1e-6)
@@ -139,7 +154,9 @@ def test_scc_as_released(golden, batch, sign, mend_sign):
     close(single, z[f"{batch}_{sign}_loss"], 3e-6)
 
 
-@pytest.mark.parametrize("peer, kind", [("lsgan", "lsgan"), ("vanilla", "bce"), ("nonsaturating", "bce")])
+@pytest.mark.parametrize(
+    "peer, kind", [("lsgan", "lsgan"), ("vanilla", "bce"), ("nonsaturating", "bce")]
+)
 def test_gan_losses(golden, peer, kind):
     z = golden("cut_ganloss")
     real, fake = (z["pred"].clone().requires_grad_() for _ in "rf")

@@ -1,4 +1,4 @@
-"The notebooks are the source: clean, executed, in sync with the package and the README, and in reading order."
+"The notebooks are the source: clean, executed, in sync with the package, in reading order."
 import ast
 import configparser
 import json
@@ -21,20 +21,33 @@ BIN = Path(sys.executable).parent
 def copy(tmp_path_factory):
     "The notebooks and their settings, elsewhere; the package there is exported from scratch."
     root = tmp_path_factory.mktemp("project")
-    for name in ("nbs", "reproduce"): shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"))
-    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"): shutil.copy(ROOT / name, root)
+    for name in ("nbs", "reproduce"):
+        shutil.copytree(
+            ROOT / name,
+            root / name,
+            ignore=shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__"),
+        )
+    for name in ("settings.ini", "pyproject.toml", "setup.py", "README.md"):
+        shutil.copy(ROOT / name, root)
     for written in (ROOT / "semst").rglob("__*__.py"):          # __init__ and __main__: by hand
         (root / written.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(written, root / written.relative_to(ROOT))
     subprocess.run([BIN / "nbdev_export"], cwd=root, check=True, capture_output=True)
-    for folder in ("nbs", "nbs/solutions", "reproduce"): subprocess.run([BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True)
+    for folder in ("nbs", "nbs/solutions", "reproduce"):
+        subprocess.run(
+            [BIN / "nbdev_clean", "--fname", folder], cwd=root, check=True, capture_output=True
+        )
     return root
 
 
 def test_package_is_what_the_notebooks_export(copy):
-    ours, fresh = ({str(p.relative_to(root / "semst")): p.read_text() for p in (root / "semst").rglob("*.py")} for root in (ROOT, copy))
-    assert sorted(ours) == sorted(fresh), "a module without a notebook, or a notebook without its module: run nbdev_export"
-    for name in ours: assert ours[name] == fresh[name], f"semst/{name} differs from its notebook: run nbdev_export"
+    def modules(root):
+        root = root / "semst"
+        return {str(p.relative_to(root)): p.read_text() for p in root.rglob("*.py")}
+    ours, fresh = modules(ROOT), modules(copy)
+    assert sorted(ours) == sorted(fresh), "a module or its notebook is missing: run nbdev_export"
+    for name in ours:
+        assert ours[name] == fresh[name], f"{name} differs from its notebook: run nbdev_export"
 
 
 def name_of(notebook):
@@ -44,7 +57,8 @@ def name_of(notebook):
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS + FIGURES, ids=name_of)
 def test_notebook_is_clean(copy, notebook):
-    assert (copy / notebook.relative_to(ROOT)).read_text() == notebook.read_text(), f"run nbdev_clean --fname {notebook}"
+    cleaned = (copy / notebook.relative_to(ROOT)).read_text()
+    assert cleaned == notebook.read_text(), f"run nbdev_clean --fname {notebook}"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS, ids=name_of)
@@ -57,7 +71,8 @@ def test_notebook_was_executed_without_errors(notebook):
 
 @pytest.mark.parametrize("solutions", SOLUTIONS, ids=lambda p: p.name)
 def test_every_exercise_of_a_chapter_is_solved(solutions):
-    "A chapter numbers its exercises and links its solutions, which have a section and code for each."
+    "A chapter numbers its exercises and links its solutions, with a section and code for each."
+
     def source(path, kind):
         cells = json.loads(path.read_text())["cells"]
         return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == kind)
@@ -69,14 +84,17 @@ def test_every_exercise_of_a_chapter_is_solved(solutions):
     assert source(solutions, "code").count("assert") >= 3
 
 
-BUILT_FIRST = """A01_files A02_damage A03_pictures A04_images A05_saving A06_folders A07_data A17_convolution
+BUILT_FIRST = """
+    A01_files A02_damage A03_pictures A04_images A05_saving A06_folders A07_data A17_convolution
     A22_noise A23_animals A24_stage A25_looks
-    01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A08_settings
-    07_two_scales A09_inputs A10_state 08_trainer 11_other_methods A16_speed A11_checkpoints A12_run_folder
+    01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan
+    A08_settings 07_two_scales A09_inputs A10_state 08_trainer 11_other_methods A16_speed
+    A11_checkpoints A12_run_folder
     A13_hooks A14_runs A43_tiff""".split()
 
 
-EVIDENCE = """10_measuring A31_protocol A32_dataset A33_evaluation A34_experiment A35_weights A36_figures
+EVIDENCE = """
+    10_measuring A31_protocol A32_dataset A33_evaluation A34_experiment A35_weights A36_figures
     12_comparison A37_workflow 13_results""".split()
 
 
@@ -85,11 +103,14 @@ COMMANDS = """A45_train_command A46_translate_command A47_info_command A48_study
 
 
 def reading_order(notebook):
-    "The order in which the package is built: the core, appendices, evidence, the command line."
+    "The order of building: the core as listed, appendices, evidence, the command line."
     name = notebook.stem
-    if name in BUILT_FIRST: return 0, f"{BUILT_FIRST.index(name):02}"
-    if name in COMMANDS: return 3, f"{COMMANDS.index(name):02}"
-    if name in EVIDENCE: return 2, f"{EVIDENCE.index(name):02}"
+    if name in BUILT_FIRST:
+        return 0, f"{BUILT_FIRST.index(name):02}"
+    if name in COMMANDS:
+        return 3, f"{COMMANDS.index(name):02}"
+    if name in EVIDENCE:
+        return 2, f"{EVIDENCE.index(name):02}"
     return {"A": 1}.get(name[0], 4), name
 
 
@@ -97,12 +118,16 @@ def modules_of(path):
     "The modules of the package that one module imports, with where it stands."
     package = ["semst", *path.relative_to(ROOT / "semst").parts[:-1]]
     tree = ast.parse(path.read_text())
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    def for_types_only(node):
+        return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    tree.body = [node for node in tree.body if not for_types_only(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[:len(package) - node.level + 1]
-            if node.module: yield ".".join([*base, node.module]), [a.name for a in node.names]
-            else: yield ".".join(base), [a.name for a in node.names]
+            if node.module:
+                yield ".".join([*base, node.module]), [a.name for a in node.names]
+            else:
+                yield ".".join(base), [a.name for a in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("semst"):
             yield node.module, [a.name for a in node.names]
 
@@ -110,24 +135,39 @@ def modules_of(path):
 def test_modules_import_only_earlier_ones():
     order = []
     for notebook in sorted(NOTEBOOKS, key=reading_order):
-        text = notebook.read_text()
-        order += [f"semst.{name}" for name in re.findall(r"#\| (?:default_exp|exporti?) ([\w.]+)", text)]
+        names = re.findall(r"#\| (?:default_exp|exporti?) ([\w.]+)", notebook.read_text())
+        order += [f"semst.{name}" for name in names]
     order = list(dict.fromkeys(order))
-    modules = {p: ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in (ROOT / "semst").rglob("*.py")}
-    modules = {p: name for p, name in modules.items() if p.stem not in ("__init__", "__main__", "_modidx")}
+    modules = {}
+    for path in (ROOT / "semst").rglob("*.py"):
+        if path.stem not in ("__init__", "__main__", "_modidx"):
+            modules[path] = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     assert set(order) == set(modules.values())
     for path, name in modules.items():
         for module, names in modules_of(path):
-            if module == "semst": assert names == ["__version__"], f"{name} imports from the package's root"
-            else: assert module in order[:order.index(name)], f"{name} imports {module}, which comes later"
+            if module == "semst":
+                assert names == ["__version__"], f"{name} imports from the package's root"
+            else:
+                assert module in order[: order.index(name)], (
+                    f"{name} imports {module}, which comes later"
+                )
 
 
 def test_package_imports_no_development_dependency():
-    allowed = set("torch torchvision numpy PIL einops jaxtyping matplotlib scipy ipywidgets safetensors filelock accelerate tqdm tensorboard tyro torchmetrics torch_fidelity IPython tifffile imagecodecs semst".split()) | set(sys.stdlib_module_names)
+    needed = """torch torchvision numpy PIL einops jaxtyping scipy safetensors filelock accelerate
+        tqdm tyro semst""".split()
+    extras = """matplotlib tensorboard torchmetrics torch_fidelity tifffile imagecodecs
+        ipywidgets IPython""".split()
+    allowed = {*needed, *extras, *sys.stdlib_module_names}
     for path in (ROOT / "semst").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for name in names: assert name.split(".")[0] in allowed, f"{path.name} imports {name}"
+            names = []
+            if isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
+            for name in names:
+                assert name.split(".")[0] in allowed, f"{path.name} imports {name}"
 
 
 def test_badges_point_to_the_repository_of_settings_ini():
@@ -135,7 +175,9 @@ def test_badges_point_to_the_repository_of_settings_ini():
     settings.read(ROOT / "settings.ini")
     user, repo = (settings["DEFAULT"][k] for k in ("user", "repo"))
     for nb in NOTEBOOKS:
-        if nb.name[0].isdigit(): assert f"colab.research.google.com/github/{user}/{repo}/blob/main/nbs/{nb.name}" in nb.read_text(), nb.name
+        badge = f"colab.research.google.com/github/{user}/{repo}/blob/main/nbs/{nb.name}"
+        if nb.name[0].isdigit():
+            assert badge in nb.read_text(), nb.name
 
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
@@ -143,7 +185,8 @@ LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_links_of_the_pages_lead_somewhere(page):
-    for target in LINK.findall((ROOT / page).read_text()): assert (ROOT / target).exists(), f"{page}: {target}"
+    for target in LINK.findall((ROOT / page).read_text()):
+        assert (ROOT / target).exists(), f"{page}: {target}"
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS, ids=name_of)
@@ -156,7 +199,8 @@ def test_links_of_the_notebooks_lead_somewhere(notebook):
 def test_the_index_is_a_map_of_every_notebook():
     text = (ROOT / "nbs/index.ipynb").read_text()
     for notebook in NOTEBOOKS:
-        if notebook.name != "index.ipynb": assert f"({notebook.name})" in text, f"{notebook.name} is not in the index"
+        if notebook.name != "index.ipynb":
+            assert f"({notebook.name})" in text, f"{notebook.name} is not in the index"
 
 
 def test_the_readme_s_python_runs_as_far_as_its_names():
@@ -164,6 +208,7 @@ def test_the_readme_s_python_runs_as_far_as_its_names():
     assert code
     for block in code:
         tree = ast.parse(block)
-        names = [a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names]
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        names = [alias.name for node in imports for alias in node.names]
         import semst
         assert names and all(hasattr(semst, name) for name in names)

@@ -91,8 +91,23 @@ def test_a_figure_on_a_folder_without_labels(tmp_path, monkeypatch):
 def test_papermill_from_any_folder(tmp_path, results):
     "Without the runner: the notebook finds the project, and writes where it is told."
     out = tmp_path / "mine"
-    command = [BIN / "papermill", ROOT / "reproduce/fig2to4_translations.ipynb", tmp_path / "mine.ipynb",
-               "-p", "profile", "smoke", "-p", "pair", "horse2zebra", "-p", "results_dir", results.parent, "-p", "out_dir", out]
+    command = [
+        BIN / "papermill",
+        ROOT / "reproduce/fig2to4_translations.ipynb",
+        tmp_path / "mine.ipynb",
+        "-p",
+        "profile",
+        "smoke",
+        "-p",
+        "pair",
+        "horse2zebra",
+        "-p",
+        "results_dir",
+        results.parent,
+        "-p",
+        "out_dir",
+        out,
+    ]
     done = subprocess.run([str(w) for w in command], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert read_json(out / "manifest.json")["figure"] == "fig4_horse2zebra"

@@ -10,15 +10,14 @@ from PIL import Image
 
 from semst import speed
 from semst import training as runs
-from semst.data import InputError, UnpairedCrops, rng
-from semst.hooks import Samples, default_hooks
+from semst.data import InputError, UnpairedCrops
+from semst.hooks import Samples
 from semst.inputs import step_inputs
 from semst.run_folder import read_log
 from semst.synthetic.scenes import write_scenes
 from semst.speed import (
     CachedCrops, Recorded, compiled, fast_step, leaves, refill, to_buffers)
 from semst.trainer import SEMST, train_step
-from semst.training import train
 from test_runs import Interrupt, run
 from test_trainer import ONE, TWO, take, training
 
@@ -28,20 +27,26 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
-    for kind, size in (("horse", (100, 72)), ("zebra", (72, 90))):                 # one lying, one standing
+    # one lying, one standing
+    for kind, size in (("horse", (100, 72)), ("zebra", (72, 90))):
         write_scenes(root / kind, kind, n=5, size=72, seed=0)
-        for file in (root / kind / "images").iterdir(): Image.open(file).resize(size).save(file)
+        for file in (root / kind / "images").iterdir():
+            Image.open(file).resize(size).save(file)
     return root / "horse/images", root / "zebra/images"
 
 
 def same(a: dict, b: dict, rel=1e-5):
     assert a.keys() == b.keys()
-    for name in a: assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-6), name
+    for name in a:
+        assert a[name] == pytest.approx(b[name], rel=rel, abs=1e-6), name
 
 
-@pytest.mark.parametrize("config", [ONE, TWO.replace(lambda_identity=1.0), ONE.replace(ts_embedder="momentum", lambda_nce=1.0)])
+@pytest.mark.parametrize(
+    "config",
+    [ONE, TWO.replace(lambda_identity=1.0), ONE.replace(ts_embedder="momentum", lambda_nce=1.0)],
+)
 def test_a_step_from_buffers_is_the_step(config):
-    "A recording does not know what step it is: all that changes from step to step is in the buffers."
+    "A recording does not know its step: all that changes from step to step is in the buffers."
     (plain, x, y), (buffered, _, _) = training(config), training(config)
     buffers, seen = to_buffers(step_inputs(config, 10, 0), torch.device("cpu")), []
     for step in range(4):
@@ -53,7 +58,8 @@ def test_a_step_from_buffers_is_the_step(config):
         seen.append([v.clone() for v in leaves(buffers)])
     for a, b in zip(plain.translator.parameters(), buffered.translator.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    for before, after in zip(seen, seen[1:]):                    # every buffer of places holds new ones at each step
+    # every buffer of places holds new ones at each step
+    for before, after in zip(seen, seen[1:]):
         assert not any(torch.equal(a, b) for a, b in zip(before, after) if a.ndim)
 
 
@@ -72,10 +78,19 @@ def test_compiled_networks_compute_the_same_and_are_let_go(monkeypatch):
     (plain, x, y), (t, _, _) = training(config), training(config)
     keys = list(t.networks.state_dict())
     with compiled(t):
-        assert all(name in vars(t.model.local_branch.generator) for name in ("encode", "decode")) and "forward" in vars(t.networks["discriminator"])
-        for _ in range(2): same({k: v for k, v in take(plain, x, y).items() if "norm" not in k}, {k: v for k, v in take(t, x, y).items() if "norm" not in k}, rel=1e-3)
+        assert all(name in vars(t.model.local_branch.generator) for name in ("encode", "decode"))
+        assert "forward" in vars(t.networks["discriminator"])
+        for _ in range(2):
+            same(
+                {k: v for k, v in take(plain, x, y).items() if "norm" not in k},
+                {k: v for k, v in take(t, x, y).items() if "norm" not in k},
+                rel=1e-3,
+            )
     assert list(t.networks.state_dict()) == keys
-    assert not any("forward" in vars(m) or "encode" in vars(m) or "decode" in vars(m) for m in t.networks.modules())
+    assert not any(
+        "forward" in vars(m) or "encode" in vars(m) or "decode" in vars(m)
+        for m in t.networks.modules()
+    )
 
 
 def test_compiled_networks_keep_channels_last(monkeypatch):
@@ -89,7 +104,8 @@ def test_compiled_networks_keep_channels_last(monkeypatch):
     x = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
     norm = InstanceNorm()
     fast = torch.compile(norm, backend=backend)(x)
-    assert "var_mean" in code[0] and "group_norm" not in code[0]                        # whose compiled form turns the picture over, on a GPU
+    # whose compiled form turns the picture over, on a GPU
+    assert "var_mean" in code[0] and "group_norm" not in code[0]
     assert fast.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(fast, norm(x), atol=1e-5, rtol=1e-5)
     assert norm(x.bfloat16()).dtype == torch.bfloat16
@@ -100,18 +116,33 @@ def test_a_run_that_is_compiled_and_cached(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     torch._dynamo.reset()
     asked, ask = [], runs.fast_step
-    monkeypatch.setattr(runs, "fast_step", lambda state: asked.append(state.config.run.compile) or ask(state))
-    config = ONE.replace(steps=4, lambda_identity=1.0, lr=1e-6)           # a larger one makes differences of rounding
+    monkeypatch.setattr(
+        runs, "fast_step", lambda state: asked.append(state.config.run.compile) or ask(state)
+    )
+    # a larger one makes differences of rounding
+    config = ONE.replace(steps=4, lambda_identity=1.0, lr=1e-6)
     logs = {}
-    for name, how in dict(plain={}, cached=dict(cache=True), compiled=dict(compile=True, cache=True)).items():
+    for name, how in dict(
+        plain={}, cached=dict(cache=True), compiled=dict(compile=True, cache=True)
+    ).items():
         if name == "compiled":
-            with pytest.raises(KeyboardInterrupt): run(folders, tmp_path / name, config.replace(**how), hooks=[Interrupt(2)])
+            with pytest.raises(KeyboardInterrupt):
+                run(folders, tmp_path / name, config.replace(**how), hooks=[Interrupt(2)])
         model = run(folders, tmp_path / name, config.replace(**how), resume=name == "compiled")
-        logs[name] = [{k: v for k, v in record.items() if k != "images_per_second"} for record in read_log(tmp_path / name / "log.jsonl")]
+        logs[name] = [
+            {k: v for k, v in record.items() if k != "images_per_second"}
+            for record in read_log(tmp_path / name / "log.jsonl")
+        ]
         assert "encode" not in vars(model.global_branch.generator)
-    assert asked == [False, False, True, True]                                                        # a recording, where there is a GPU
+    # a recording, where there is a GPU
+    assert asked == [False, False, True, True]
     assert logs["plain"] == logs["cached"]
-    for a, b in zip(logs["plain"], logs["compiled"]): same({k: v for k, v in a.items() if "norm" not in k}, {k: v for k, v in b.items() if "norm" not in k}, rel=5e-3)
+    for a, b in zip(logs["plain"], logs["compiled"]):
+        same(
+            {k: v for k, v in a.items() if "norm" not in k},
+            {k: v for k, v in b.items() if "norm" not in k},
+            rel=5e-3,
+        )
     assert len(logs["compiled"]) == 4 and (tmp_path / "compiled/samples/step_00000003.png").exists()
 
 
@@ -134,14 +165,24 @@ def test_samples_are_not_compiled(folders, tmp_path, monkeypatch):
 
 
 def test_cached_crops_are_the_same_crops(folders):
-    for how in (dict(crop=32, load_size=40), dict(crop=64, load_size=72, resize="none"), dict(crop=32, load_size=32, flip=False, seed=3)):
+    for how in (
+        dict(crop=32, load_size=40),
+        dict(crop=64, load_size=72, resize="none"),
+        dict(crop=32, load_size=32, flip=False, seed=3),
+    ):
         plain = UnpairedCrops(*folders, **how)
         cached = CachedCrops(plain, torch.device("cpu"))
-        assert cached.files is plain.files and len(cached.pictures) == 10 and all(p.dtype == torch.uint8 for p in cached.pictures.values())
+        assert cached.files is plain.files
+        assert len(cached.pictures) == 10
+        assert all(p.dtype == torch.uint8 for p in cached.pictures.values())
         for sample in range(12):
             a, b = plain[sample], cached[sample]
             assert a.keys() == b.keys()
-            for key in a: assert torch.equal(a[key], b[key]) if isinstance(a[key], torch.Tensor) else a[key] == b[key]
+            for key in a:
+                if isinstance(a[key], torch.Tensor):
+                    assert torch.equal(a[key], b[key])
+                else:
+                    assert a[key] == b[key]
 
 
 def test_a_cached_run_starts_no_loader_processes(folders, tmp_path, monkeypatch):
@@ -150,19 +191,25 @@ def test_a_cached_run_starts_no_loader_processes(folders, tmp_path, monkeypatch)
     class Loader(runs.DataLoader):
         def __init__(self, *a, num_workers, **k):
             seen.append(num_workers)
-            super().__init__(*a, num_workers=0, **{k: v for k, v in k.items() if k != "worker_init_fn"})
+            super().__init__(
+                *a, num_workers=0, **{k: v for k, v in k.items() if k != "worker_init_fn"}
+            )
+
     monkeypatch.setattr(runs, "DataLoader", Loader)
-    for cache in (True, False): run(folders, tmp_path / str(cache), ONE.replace(steps=1, workers=2, cache=cache))
+    for cache in (True, False):
+        run(folders, tmp_path / str(cache), ONE.replace(steps=1, workers=2, cache=cache))
     assert seen == [0, 2]
 
 
 def test_a_damaged_image_is_named_before_anything_is_written(folders, tmp_path):
     copy = tmp_path / "source"
     copy.mkdir()
-    for file in folders[0].iterdir(): (copy / file.name).write_bytes(file.read_bytes())
+    for file in folders[0].iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
     bad = sorted(copy.iterdir())[3]
     bad.write_bytes(bad.read_bytes()[:-2000])
-    with pytest.raises(InputError, match=f"{bad.name}: cannot be decoded"): run((copy, folders[1]), tmp_path / "r", ONE.replace(cache=True))
+    with pytest.raises(InputError, match=f"{bad.name}: cannot be decoded"):
+        run((copy, folders[1]), tmp_path / "r", ONE.replace(cache=True))
     assert not (tmp_path / "r").exists()
 
 
@@ -170,36 +217,43 @@ def test_a_damaged_image_ends_the_reading_at_once(folders, monkeypatch):
     started = []
     def slow(self, file):
         started.append(file)
-        if file.name == "000.png": raise InputError("the first one")
+        if file.name == "000.png":
+            raise InputError("the first one")
         time.sleep(0.05)
         return Image.new("RGB", (40, 40))
     data = UnpairedCrops(*folders, 32, 40)
     data.files = {"source": [Path(f"{i:03d}.png") for i in range(400)], "target": []}
     monkeypatch.setattr(UnpairedCrops, "read", slow)
-    with pytest.raises(InputError, match="the first one"): CachedCrops(data, torch.device("cpu"))
+    with pytest.raises(InputError, match="the first one"):
+        CachedCrops(data, torch.device("cpu"))
     assert len(started) < 100
 
 
 def test_the_cache_leaves_warnings_as_they_were(folders):
     "Opening an image changes their filters for a moment, and threads do not take turns."
     before = list(warnings.filters)
-    for _ in range(5): CachedCrops(UnpairedCrops(*folders, 32, 40), torch.device("cpu"))
+    for _ in range(5):
+        CachedCrops(UnpairedCrops(*folders, 32, 40), torch.device("cpu"))
     assert list(warnings.filters) == before
 
 
 def test_a_run_that_is_refused_reads_no_image(folders, tmp_path, monkeypatch):
     run(folders, tmp_path / "r", ONE.replace(steps=1))
     monkeypatch.setattr(runs, "CachedCrops", lambda *_: pytest.fail("images were read"))
-    with pytest.raises(InputError, match="already holds a run"): run(folders, tmp_path / "r", ONE.replace(steps=1, cache=True))
+    with pytest.raises(InputError, match="already holds a run"):
+        run(folders, tmp_path / "r", ONE.replace(steps=1, cache=True))
 
 
 def test_what_is_recorded(monkeypatch):
-    class Engine: device, num_processes = torch.device("cuda"), 1
-    class State: config, accelerator, method = ONE.replace(compile=True), Engine, SEMST
+    class Engine:
+        device, num_processes = torch.device("cuda"), 1
+    class State:
+        config, accelerator, method = ONE.replace(compile=True), Engine, SEMST
     made = []
 
     class Tell(Recorded):
-        def __init__(self, step): made.append(step)
+        def __init__(self, step):
+            made.append(step)
     monkeypatch.setattr(speed, "Recorded", Tell)
     assert isinstance(fast_step(State), Tell) and made == [train_step]
     for change in (dict(mirror=True), dict(lambda_scc=1.0), dict(compile=False)):
@@ -212,14 +266,26 @@ def test_what_is_recorded(monkeypatch):
 
 
 @CUDA
-@pytest.mark.parametrize("config", [ONE, TWO.replace(lambda_identity=1.0), ONE.replace(ts_embedder="momentum", batch_size=2)])
+@pytest.mark.parametrize(
+    "config",
+    [ONE, TWO.replace(lambda_identity=1.0), ONE.replace(ts_embedder="momentum", batch_size=2)],
+)
 def test_a_recorded_step_is_the_step(config):
-    (plain, x, y), (t, _, _) = training(config.replace(lr=1e-6)), training(config.replace(lr=1e-6, compile=True))      # which readies Adam for it
+    # which readies Adam for it
+    (plain, x, y), (t, _, _) = (
+        training(config.replace(lr=1e-6)),
+        training(config.replace(lr=1e-6, compile=True)),
+    )
     step = Recorded(train_step)
     x, y = x.cuda(), y.cuda()
     for n in range(7):
         pictures = (x.roll(n, -1), y.roll(n, -1))
         a, b = take(plain, *pictures), take(t, *pictures, step)
-        same({k: v for k, v in a.items() if "norm" not in k}, {k: v for k, v in b.items() if "norm" not in k}, rel=1e-3)
+        same(
+            {k: v for k, v in a.items() if "norm" not in k},
+            {k: v for k, v in b.items() if "norm" not in k},
+            rel=1e-3,
+        )
     assert step.graph
-    for a, b in zip(plain.translator.parameters(), t.translator.parameters(), strict=True): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)    # the average follows replays, too
+    for a, b in zip(plain.translator.parameters(), t.translator.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)    # the average follows replays, too

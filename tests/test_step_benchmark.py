@@ -1,4 +1,5 @@
-"The trainer's step computes what the benchmark's reference step computes: losses, gradients and updates. Every faster step is held to this."
+"The trainer's step has the losses, gradients and updates of the benchmark's reference step."
+
 import functools
 import importlib.util
 from pathlib import Path
@@ -10,7 +11,9 @@ import semst.generator
 import semst.state
 import semst.trainer
 
-spec = importlib.util.spec_from_file_location("step_benchmark", Path(__file__).parent / "benchmarks" / "step.py")
+spec = importlib.util.spec_from_file_location(
+    "step_benchmark", Path(__file__).parent / "benchmarks" / "step.py"
+)
 bench = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(bench)
 
@@ -30,23 +33,38 @@ def test_batches_too():
     bench.check(small("src", batch_size=2))
 
 
-def test_without_identity_too(): bench.check(small("two-branch", lambda_identity=0.0))
+def test_without_identity_too():
+    bench.check(small("two-branch", lambda_identity=0.0))
 
 
-@pytest.mark.parametrize("objective, broken", [("single-scale", "hdce_loss"), ("cut", "patch_nce"), ("src", "relation_loss"), ("two-branch", "generator_loss")])
+@pytest.mark.parametrize(
+    "objective, broken",
+    [
+        ("single-scale", "hdce_loss"),
+        ("cut", "patch_nce"),
+        ("src", "relation_loss"),
+        ("two-branch", "generator_loss"),
+    ],
+)
 def test_a_gradient_off_by_a_millionth_is_seen(objective, broken, monkeypatch):
     right = getattr(semst.trainer, broken)
     def wrong(*args):
         loss = right(*args)
         return loss + 1e-6 * (loss - loss.detach())
     monkeypatch.setattr(semst.trainer, broken, wrong)
-    with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small(objective))
+    with pytest.raises(bench.Unequal, match="gradients differ"):
+        bench.check(small(objective))
 
 
 def test_a_detached_critic_is_seen(monkeypatch):
     scores = semst.state.TrainState.scores
-    monkeypatch.setattr(semst.state.TrainState, "scores", lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw))
-    with pytest.raises(bench.Unequal, match="gradients differ"): bench.check(small("cut"))
+    monkeypatch.setattr(
+        semst.state.TrainState,
+        "scores",
+        lambda self, *pictures, **kw: scores(self, *(y.detach() for y in pictures), **kw),
+    )
+    with pytest.raises(bench.Unequal, match="gradients differ"):
+        bench.check(small("cut"))
 
 
 def test_the_compiled_side_is_held_to_the_reference(monkeypatch):
@@ -55,6 +73,11 @@ def test_the_compiled_side_is_held_to_the_reference(monkeypatch):
     worst = bench.check_fast(small("two-branch"), "cpu", "fp32")
     assert worst["losses compiled fp32"] < 1e-5 and worst["gradients compiled fp32"] < 2e-2
     right = semst.generator.InstanceNorm.forward
-    monkeypatch.setattr(semst.generator.InstanceNorm, "forward", lambda self, x: right(self, x) * (1.001 if torch.compiler.is_compiling() else 1))
+    monkeypatch.setattr(
+        semst.generator.InstanceNorm,
+        "forward",
+        lambda self, x: right(self, x) * (1.001 if torch.compiler.is_compiling() else 1),
+    )
     torch._dynamo.reset()
-    with pytest.raises(bench.Unequal, match="of the compiled side differ"): bench.check_fast(small("single-scale"), "cpu", "fp32")
+    with pytest.raises(bench.Unequal, match="of the compiled side differ"):
+        bench.check_fast(small("single-scale"), "cpu", "fp32")

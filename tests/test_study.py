@@ -311,7 +311,7 @@ def test_page_loads_nothing_and_runs_no_other_script(study):
     assert not re.search(r"https?:|//\w|url\(|@import|<link|<iframe|innerHTML|\beval\b", code)
     elements = Elements(html).found
     assert [tag for tag, _ in elements].count("script") == 2
-    for tag, attributes in elements:
+    for _, attributes in elements:
         assert not {name for name in attributes if name.startswith("on")}
         assert "style" not in attributes
         assert "src" not in attributes and "href" not in attributes

@@ -126,6 +126,7 @@ def test_votes_by_keyboard_are_found_in_the_report(browser, study, tmp_path):
 
     other_method = {read_pictures(study)[s.input]: s.method for s in study.sets}
     press(Keys.ENTER)
+    left = None                       # the last answer
     for place in range(1, 13):
         wait_for_set(driver, place)
         if place == 4:                # go back, and forth again
@@ -159,7 +160,7 @@ def test_votes_by_touch_are_found_in_the_report(browser, study, tmp_path):
     "A phone: taps alone, a double tap, an interruption, and a second person."
     driver = browser(phone=PHONE)
     raters = []
-    for person in range(2):
+    for _person in range(2):
         tap(driver, driver.find_element("id", "begin"))
         for place in range(1, 13):
             wait_for_set(driver, place)

@@ -15,8 +15,11 @@ from semst.state import TrainState
 from semst.trainer import Compared, luminance_correlation
 from semst.training import StepBatches
 
-ONE = TrainConfig().replace(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16, ndf=4, d_strides=(2, 1), patches=32, centres=16,
-                  steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3, gamma_end=1.0, lambda_identity=0.0)
+ONE = TrainConfig().replace(
+    scales=1, crop=32, ngf=4, blocks=5, embed_dim=16, ndf=4, d_strides=(2, 1), patches=32,
+    centres=16, steps=6, workers=0, log_every=1, checkpoint_every=2, sample_every=3,
+    gamma_end=1.0, lambda_identity=0.0,
+)
 TWO = ONE.replace(scales=2, crop=64, local_crop=32)
 
 
@@ -24,7 +27,8 @@ def test_batches_are_a_function_of_the_step():
     assert list(StepBatches(3, 5, 2)) == [[6, 7], [8, 9]]
     shares = [list(StepBatches(3, 5, 4, rank, 2)) for rank in (0, 1)]
     assert [a + b for a, b in zip(*shares)] == list(StepBatches(3, 5, 4))
-    with pytest.raises(InputError, match="cannot be shared evenly by 2"): StepBatches(0, 1, 3, 0, 2)
+    with pytest.raises(InputError, match="cannot be shared evenly by 2"):
+        StepBatches(0, 1, 3, 0, 2)
 
 
 def test_schedules():
@@ -61,7 +65,8 @@ def test_ts_gradient_reaches_f_only_when_shared():
         ts_term(t, x).backward()
         grads = [p.grad for p in t.model.branches["global"].embedder.parameters()]
         assert any(g is not None and g.abs().sum() > 0 for g in grads) == reaches, how
-        assert t.model.branches["global"].generator.model[1].weight.grad.abs().sum() > 0          # G learns from it in every case
+        # G learns from it in every case
+        assert t.model.branches["global"].generator.model[1].weight.grad.abs().sum() > 0
 
 
 def test_source_side_is_detached_unless_asked():
@@ -77,19 +82,27 @@ def test_momentum_copy_follows_slowly():
     t, x, y = training(ONE.replace(ts_embedder="momentum", ts_momentum=0.9))
     before = [p.clone() for p in t.networks["teachers"].parameters()]
     take(t, x, y)
-    for old, slow, fast in zip(before, t.networks["teachers"].parameters(), t.model.branches["global"].embedder.parameters()):
+    for old, slow, fast in zip(
+        before,
+        t.networks["teachers"].parameters(),
+        t.model.branches["global"].embedder.parameters(),
+    ):
         torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
 
 
 @pytest.mark.parametrize("step, decay", [(2, 3 / 12), (95, 0.9)])
 def test_the_average_follows_with_its_decay_and_is_no_player(step, decay):
     t, x, y = training(TWO.replace(ema=0.9))
-    assert not {id(p) for p in t.translator.parameters()} & {id(p) for o in t.optimizers.values() for group in o.param_groups for p in group["params"]}
+    assert not {id(p) for p in t.translator.parameters()} & {
+        id(p) for o in t.optimizers.values() for group in o.param_groups for p in group["params"]
+    }
     t.step, t.steps = step, 200
     before = [p.clone() for p in t.translator.parameters()]
     take(t, x, y)
     assert t.translator is not t.model and t.translator.config == t.model.config
-    for old, slow, fast in zip(before, t.translator.parameters(), t.model.parameters(), strict=True):
+    for old, slow, fast in zip(
+        before, t.translator.parameters(), t.model.parameters(), strict=True
+    ):
         torch.testing.assert_close(slow, decay * old + (1 - decay) * fast)
         assert not slow.requires_grad and fast.requires_grad
 
@@ -97,28 +110,40 @@ def test_the_average_follows_with_its_decay_and_is_no_player(step, decay):
 def test_without_an_average_the_weights_themselves_translate_and_the_training_is_the_same():
     (t, x, y), (s, _, _) = training(ONE.replace(ema=0.0)), training(ONE)
     assert t.translator is t.model and "average" not in t.networks
-    for _ in range(2): take(t, x, y), take(s, x, y)
-    for a, b in zip(t.model.parameters(), s.model.parameters(), strict=True): assert torch.equal(a, b)
+    for _ in range(2):
+        take(t, x, y), take(s, x, y)
+    for a, b in zip(t.model.parameters(), s.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_inversion_shows_in_the_record():
     x = torch.rand(3, 3, 8, 8) * 2 - 1
-    assert luminance_correlation(x, -x).tolist() == pytest.approx([-1] * 3) and luminance_correlation(x, torch.ones_like(x)).tolist() == [0] * 3
+    assert luminance_correlation(x, -x).tolist() == pytest.approx([-1] * 3)
+    assert luminance_correlation(x, torch.ones_like(x)).tolist() == [0] * 3
     assert luminance_correlation(x.bfloat16(), x.bfloat16()).tolist() == pytest.approx([1] * 3)
-    y, weights = torch.rand(3, 3, 8, 8) * 2 - 1, torch.tensor([0.299, 0.587, 0.114])                        # Rec. 601
+    # Rec. 601
+    y, weights = torch.rand(3, 3, 8, 8) * 2 - 1, torch.tensor([0.299, 0.587, 0.114])
     grey = [torch.einsum("bchw,c->bhw", p, weights).flatten(1) for p in (x, y)]
-    assert luminance_correlation(x, y).tolist() == pytest.approx([torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in zip(*grey)], abs=1e-5)
+    assert luminance_correlation(x, y).tolist() == pytest.approx(
+        [torch.corrcoef(torch.stack(pair))[0, 1].item() for pair in zip(*grey)], abs=1e-5
+    )
     t, x, y = training(ONE)
-    with torch.no_grad(): expected = luminance_correlation(x, t.model(x).fused).mean().item()
+    with torch.no_grad():
+        expected = luminance_correlation(x, t.model(x).fused).mean().item()
     assert take(t, x, y)["luminance"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_objective_is_the_weighted_sum_of_equation_4():
-    config = TWO.replace(lambda_gan=0.5, lambda_hdce=0.25, lambda_ts=3.0, lambda_identity=0.125, ts_warmup=0.0)
+    config = TWO.replace(
+        lambda_gan=0.5, lambda_hdce=0.25, lambda_ts=3.0, lambda_identity=0.125, ts_warmup=0.0
+    )
     t, x, y = training(config)
     r = take(t, x, y)
-    both = lambda name: r[f"{name}_global"] + r[f"{name}_local"]                                   # eqs. 2 and 3
-    assert r["g_loss"] == pytest.approx(0.5 * r["gan"] + 0.25 * both("hdce") + 3.0 * both("ts") + 0.125 * both("identity"), rel=1e-5)
+    # eqs. 2 and 3
+    both = lambda name: r[f"{name}_global"] + r[f"{name}_local"]
+    assert r["g_loss"] == pytest.approx(
+        0.5 * r["gan"] + 0.25 * both("hdce") + 3.0 * both("ts") + 0.125 * both("identity"), rel=1e-5
+    )
     assert both("ts") == pytest.approx(-both("texture") - both("structure"), rel=1e-5)
 
 
@@ -128,7 +153,8 @@ def test_discriminator_learns_first_and_alone():
     before = [p.clone() for p in t.model.parameters()]
     losses = [take(t, x, y)["d_loss"] for _ in range(5)]
     assert losses[-1] < 0.8 * losses[0]
-    for old, new in zip(before, t.model.parameters()): assert torch.equal(old, new)
+    for old, new in zip(before, t.model.parameters()):
+        assert torch.equal(old, new)
 
 
 def test_content_losses_learn():
@@ -154,10 +180,13 @@ def test_a_non_finite_gradient_is_in_the_record():
 
 
 def test_configuration_round_trip_and_unknown_keys():
-    for config in (*PRESETS.values(), ONE, TWO): assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for config in (*PRESETS.values(), ONE, TWO):
+        assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     values = ONE.to_dict()
-    with pytest.raises(InputError, match="unknown TrainConfig key lamda_ts"): TrainConfig.from_dict(values | dict(lamda_ts=1))
-    with pytest.raises(InputError, match="steps 0 must be at least 1"): ONE.replace(steps=0)
+    with pytest.raises(InputError, match="unknown TrainConfig key lamda_ts"):
+        TrainConfig.from_dict(values | dict(lamda_ts=1))
+    with pytest.raises(InputError, match="steps 0 must be at least 1"):
+        ONE.replace(steps=0)
 
 
 def test_paper_preset_holds_the_paper_s_numbers():
@@ -165,7 +194,9 @@ def test_paper_preset_holds_the_paper_s_numbers():
     c = PRESETS["paper"]
     assert (c.model.crop, c.model.local_crop, c.model.scales, c.data.batch_size) == (512, 256, 2, 1)
     assert (c.optimizer.lr, c.optimizer.beta1, c.optimizer.beta2) == (2e-4, 0.5, 0.999)
-    assert (c.objective.patches, c.model.embed_dim, c.model.blocks, c.model.ngf) == (256, 256, 9, 64)
+    assert (c.objective.patches, c.model.embed_dim, c.model.blocks, c.model.ngf) == (
+        256, 256, 9, 64,
+    )
     assert (c.model.taps, c.objective.gan, c.optimizer.epochs) == ((0, 4, 8, 12, 16), "bce", 400)
 
 
@@ -175,31 +206,57 @@ def test_the_local_branch_is_judged_on_its_own():
         t, x, y = training(TWO.replace(detail=detail, lambda_hdce=0.0, lambda_ts=0.0))
         t.model.attention.forward = lambda feats, size: torch.zeros(len(feats), 1, *size)
         take(t, x, y)
-        gradient = sum(p.grad.abs().sum() for p in t.model.branches["local"].generator.parameters() if p.grad is not None)
+        gradient = sum(
+            p.grad.abs().sum()
+            for p in t.model.branches["local"].generator.parameters()
+            if p.grad is not None
+        )
         assert bool(gradient > 0) == reaches
 
 
 def test_the_attention_moves_at_its_own_rate():
-    "Adam's first step has the size of the learning rate, so the largest move of any weight tells the rate."
+    "Adam's first step has the size of the learning rate: the largest move tells the rate."
     for share in (0.1, 1.0):
         t, x, y = training(TWO.replace(attention_lr_factor=share, lr=1e-3))
         before = {name: p.detach().clone() for name, p in t.model.named_parameters()}
         record = take(t, x, y)
-        moved = {name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()}
-        assert max(v for name, v in moved.items() if name.startswith("attention.")) == pytest.approx(share * 1e-3, rel=0.05)
-        assert max(v for name, v in moved.items() if name.split(".")[0].endswith("_branch")) == pytest.approx(1e-3, rel=0.05)
+        moved = {
+            name: (p - before[name]).abs().max().item() for name, p in t.model.named_parameters()
+        }
+        assert max(
+            v for name, v in moved.items() if name.startswith("attention.")
+        ) == pytest.approx(share * 1e-3, rel=0.05)
+        assert max(
+            v for name, v in moved.items() if name.split(".")[0].endswith("_branch")
+        ) == pytest.approx(1e-3, rel=0.05)
         assert 0 < record["scale_map"] < 1
     t, x, y = training(TWO)
     t.model.attention.forward = lambda feats, size: torch.full((len(feats), 1, *size), 0.75)
-    assert take(t, x, y)["scale_map"] == pytest.approx(0.75)                    # inside the local box, not over the whole crop
+    # inside the local box, not over the whole crop
+    assert take(t, x, y)["scale_map"] == pytest.approx(0.75)
     t, x, y = training(ONE)
-    assert "scale_map" not in take(t, x, y) and [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
+    assert "scale_map" not in take(t, x, y)
+    assert [g["share"] for g in t.optimizers["generator"].param_groups] == [1.0]
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(tau=float("inf")), "tau inf must be finite and above 0"), (dict(detail=2.0), "detail 2.0 must be between 0 and 1"), (dict(lambda_ts=-1.0), "lambda_ts -1.0 must be finite and not negative"),
-    (dict(gamma_start=0.0), "gamma_start 0.0"), (dict(gamma_late=float("nan")), "gamma_late nan"), (dict(patches=1), "patches 1 must be at least 2"), (dict(beta1=1.0), "beta1 1.0 must be at least 0 and below 1"),
-    (dict(workers=-1), "workers -1"), (dict(seed=10**21), "seed 1000000000000000000000"), (dict(load_size=0), "load_size 0 must be at least 1"), (dict(taps=(0, 4)), "TS needs more than three"),
-    (dict(ts_warmup=float("nan")), "ts_warmup nan"), (dict(lr=float("inf")), "lr inf")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(tau=float("inf")), "tau inf must be finite and above 0"),
+        (dict(detail=2.0), "detail 2.0 must be between 0 and 1"),
+        (dict(lambda_ts=-1.0), "lambda_ts -1.0 must be finite and not negative"),
+        (dict(gamma_start=0.0), "gamma_start 0.0"),
+        (dict(gamma_late=float("nan")), "gamma_late nan"),
+        (dict(patches=1), "patches 1 must be at least 2"),
+        (dict(beta1=1.0), "beta1 1.0 must be at least 0 and below 1"),
+        (dict(workers=-1), "workers -1"),
+        (dict(seed=10**21), "seed 1000000000000000000000"),
+        (dict(load_size=0), "load_size 0 must be at least 1"),
+        (dict(taps=(0, 4)), "TS needs more than three"),
+        (dict(ts_warmup=float("nan")), "ts_warmup nan"),
+        (dict(lr=float("inf")), "lr inf"),
+    ],
+)
 def test_settings_out_of_range_are_named(change, words):
-    with pytest.raises(InputError, match=words): ONE.replace(**change)
+    with pytest.raises(InputError, match=words):
+        ONE.replace(**change)
