@@ -114,7 +114,9 @@ def check_digests(folder: Path, about: dict) -> None:
     "`InputError` that names a file of a checkpoint that is not the one that was written."
     for name, expected in about.get("digests", {}).items():       # older checkpoints have none
         if digest(folder / Path(name).name) != expected:
-            raise InputError(f"{folder / name}: is not the file that was written with this checkpoint")
+            raise InputError(
+                f"{folder / name}: is not the file that was written with this checkpoint"
+            )
 
 
 def read_moments(state: TrainState, folder: Path) -> dict[str, dict[int, dict[str, Tensor]]]:
@@ -153,8 +155,10 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
         for name, network in state.networks.items():
             load_network(network, weights[name])
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as e:
-        raise InputError(f"{folder} is damaged ({' '.join(str(e).split())}): remove it to go on from "
-                         "the checkpoint before it") from None
+        raise InputError(
+            f"{folder} is damaged ({' '.join(str(e).split())}): remove it to go on from "
+            "the checkpoint before it"
+        ) from None
     for player, optimizer in state.optimizers.items():
         optimizer.load_state_dict(optimizer.state_dict() | dict(state=moments[player]))
     state.step, state.whole = step, True

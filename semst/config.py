@@ -64,10 +64,12 @@ class ModelConfig(Checked):
     "The networks that translate: all that it takes to build them again."
     scales: Literal[1, 2] = 2                    # 2: global and local branch; 1: one branch
     crop: int = setting(512, at_least(1))        # h_g, side of the (global) training crop, pixels
-    local_crop: int = setting(256, at_least(1))  # h_l, side of the local crop; unused with one scale
+    # h_l, side of the local crop; unused with one scale
+    local_crop: int = setting(256, at_least(1))
     ngf: int = setting(64, at_least(1))          # channels after each generator's first convolution
     blocks: int = setting(9, at_least(1))        # residual blocks
-    downsample: Downsample = "blur"              # how the generators halve; "stride" has other fields
+    # how the generators halve; "stride" has other fields
+    downsample: Downsample = "blur"
     upsample: Upsample = "deconv"                # how they double; "blur" is CUT's
     taps: tuple[int, ...] = (0, 4, 8, 12, 16)    # layers whose outputs are features
     embed_dim: int = setting(256, at_least(1))   # size of a patch embedding
@@ -83,7 +85,7 @@ class ModelConfig(Checked):
 
     @property
     def shrink(self) -> int:
-        "By how much the global branch's input is smaller than the picture: h_g / h_l, 2 in the paper."
+        "How much smaller than the picture the global branch's input is: h_g / h_l, paper: 2."
         if self.scales == 1:
             return 1
         return max(1, self.crop // self.local_crop)
@@ -108,12 +110,14 @@ class Objective(Checked):
     gan: GANLoss = "bce"                          # form of the GAN loss; bce is eq. 1
     lambda_gan: float = setting(1.0, WEIGHT)      # weight of the GAN loss in eq. 4
     detail: float = setting(0.5, SHARE)           # share of the GAN loss on the local picture alone
-    ndf: int = setting(64, at_least(1))           # channels of the discriminator's first convolution
+    # channels of the discriminator's first convolution
+    ndf: int = setting(64, at_least(1))
     d_strides: tuple[int, ...] = (2, 2, 2, 1)     # of the discriminator; 2 2 2 1 sees 70x70 pixels
     d_downsample: Downsample = "stride"           # how the discriminator halves
     lambda_hdce: float = setting(1.0, WEIGHT)     # weight of hDCE in eq. 4
     lambda_ts: float = setting(1.0, WEIGHT)       # weight of TS in eq. 4, after the warm-up
-    lambda_identity: float = setting(1.0, WEIGHT)  # of the contrast between G(y) and y; not in eq. 4
+    # of the contrast between G(y) and y; not in eq. 4
+    lambda_identity: float = setting(1.0, WEIGHT)
     lambda_nce: float = setting(0.0, WEIGHT)      # of CUT's PatchNCE (baseline)
     lambda_relation: float = setting(0.0, WEIGHT)  # of SRC's relation loss (baseline)
     lambda_scc: float = setting(0.0, WEIGHT)      # of SCC's mutual information of pixels (baseline)
@@ -133,17 +137,20 @@ class Objective(Checked):
     centres: int = setting(64, at_least(1))       # basis functions of rSMI
     ridge: float = setting(1e-3, POSITIVE)        # regulariser of rSMI's linear system
     detach_source: bool = True                    # TS sends no gradient to the source's embeddings
-    ts_embedder: Literal["shared", "frozen", "momentum"] = "shared"  # which copy of F the TS term sees
+    # which copy of F the TS term sees
+    ts_embedder: Literal["shared", "frozen", "momentum"] = "shared"
     ts_momentum: float = setting(0.999, SHARE)    # decay of that copy, for "momentum"
 
 # %% ../nbs/A08_settings.ipynb #873abe1e
 @dataclass(frozen=True)
 class DataConfig(Checked):
     "How pictures become batches."
-    load_size: int | None = setting(None, at_least(1))  # resize to this first; None: 286/256 of the crop
+    # resize to this first; None: 286/256 of the crop
+    load_size: int | None = setting(None, at_least(1))
     resize: Resize = "shorter"                    # which side load_size means
     flip: bool = True                             # mirror half of the crops
-    batch_size: int = setting(1, at_least(1))     # images of each domain per step, over all processes
+    # images of each domain per step, over all processes
+    batch_size: int = setting(1, at_least(1))
     workers: int = setting(1, at_least(0))        # processes that load images; changes no result
     cache: bool = False                           # keep all images, decoded, on the training device
 
@@ -151,9 +158,11 @@ class DataConfig(Checked):
 @dataclass(frozen=True)
 class OptimizerConfig(Checked):
     "How long and how fast the weights move."
-    steps: int | None = setting(None, at_least(1))  # length of the training; None: what `epochs` take
+    # length of the training; None: what `epochs` take
+    steps: int | None = setting(None, at_least(1))
     epochs: int = setting(400, at_least(1))       # passes over the source images
-    lr: float = setting(2e-4, POSITIVE)           # learning rate, constant first, then linear to zero
+    # learning rate, constant first, then linear to zero
+    lr: float = setting(2e-4, POSITIVE)
     decay_from: float = setting(0.5, DECAY)       # share of the training after which the rate falls
     beta1: float = setting(0.5, DECAY)            # Adam's decay of the first moment
     beta2: float = setting(0.999, DECAY)          # Adam's decay of the second moment
@@ -164,8 +173,10 @@ class OptimizerConfig(Checked):
 @dataclass(frozen=True)
 class RunConfig(Checked):
     "How the training is computed, logged and kept."
-    mixed_precision: Literal["no", "bf16"] = "no"  # bf16: networks in half the bits, losses in float32
-    compile: bool = False                         # torch.compile, and one CUDA graph a step on a GPU
+    # bf16: networks in half the bits, losses in float32
+    mixed_precision: Literal["no", "bf16"] = "no"
+    # torch.compile, and one CUDA graph a step on a GPU
+    compile: bool = False
     log_every: int = setting(10, at_least(1))     # steps between lines of the log
     sample_every: int = setting(500, at_least(1))  # steps between sample grids
     checkpoint_every: int = setting(500, at_least(1))  # steps between checkpoints
@@ -180,7 +191,8 @@ class TrainConfig(Checked):
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    seed: int = setting(0, SEED)                  # decides every random choice, together with the step
+    # decides every random choice, together with the step
+    seed: int = setting(0, SEED)
     method: str = "semst"                         # whose step trains: a name in `METHODS`
 
     def __post_init__(self):
@@ -195,7 +207,7 @@ class TrainConfig(Checked):
         return self.data.load_size
 
     def replace(self, **changes) -> "TrainConfig":
-        "A copy with some settings changed, named without their groups: `replace(crop=64, lr=1e-3)`."
+        "A copy with some settings changed, named without groups: `replace(crop=64, lr=1e-3)`."
         return replace_flat(self, changes)
 
     def to_dict(self) -> dict:
@@ -226,8 +238,9 @@ def check_objective(config: TrainConfig) -> None:
     for name in (*CONTRASTS, "scc", "identity"):
         if getattr(objective, f"lambda_{name}"):
             raise InputError(
-                f"lambda_{name} compares source and translation, which have {model.in_channels} and "
-                f"{model.out_channels} channels here: give lambda_{name} 0")
+                f"lambda_{name} compares source and translation, which have "
+                f"{model.in_channels} and {model.out_channels} channels here: give lambda_{name} 0"
+            )
 
 # %% ../nbs/A08_settings.ipynb #2d1400de
 def groups_of(config: TrainConfig) -> dict[str, Any]:
@@ -263,7 +276,7 @@ def fits(value, kind) -> bool:
 
 # %% ../nbs/A08_settings.ipynb #e3422b2c
 def from_dict(cls, values: dict):
-    "A group of settings from plain values (JSON's); `InputError` for an unknown name or a wrong type."
+    "A group of settings from JSON's values; `InputError` for an unknown name or a wrong type."
     if not isinstance(values, dict):
         raise InputError(f"{cls.__name__}: a table of settings is needed, not {values!r:.80}")
     kinds = get_type_hints(cls)

@@ -102,7 +102,9 @@ class Tracker(Hook):
         try:
             self.tracker = self.kind(self.name if "logging_dir" in given else "semst", **given)
         except (ImportError, NameError):
-            raise InputError(f"the tracker {self.name} is not installed: pip install {self.name}") from None
+            raise InputError(
+                f"the tracker {self.name} is not installed: pip install {self.name}"
+            ) from None
         if hasattr(self.tracker, "start"):
             self.tracker.start()
 
@@ -135,7 +137,11 @@ def sample_rows(model: SemST, previews: list[dict]) -> list[dict[str, Tensor]]:
             out = translate_whole(model, x)
         row = {"source": x, "translation": out.fused}
         if out.scale_map is not None:
-            row |= {"global": out.y_global, "local": out.y_local, "scale map": 2 * out.scale_map - 1}
+            row |= {
+                "global": out.y_global,
+                "local": out.y_local,
+                "scale map": 2 * out.scale_map - 1,
+            }
         row["a target"] = preview["y_tgt"][None]
         rows.append({name: as_rgb(v)[0].float().cpu() for name, v in row.items()})
     return rows
@@ -144,7 +150,8 @@ def sample_rows(model: SemST, previews: list[dict]) -> list[dict[str, Tensor]]:
 def sample_grid(rows: list[dict[str, Tensor]]) -> Image.Image:
     "The rows as one picture, with the headings above the columns."
     names = list(rows[0])
-    grid = to_image(make_grid([v for row in rows for v in row.values()], nrow=len(names), pad_value=1.0))
+    pictures = [v for row in rows for v in row.values()]
+    grid = to_image(make_grid(pictures, nrow=len(names), pad_value=1.0))
     column = grid.width / len(names)
     page = Image.new("RGB", (grid.width, grid.height + 14), "white")
     page.paste(grid, (0, 14))

@@ -43,8 +43,10 @@ class StepInputs(NamedTuple):
     ts_weight: float | Tensor              # lambda_TS after its warm-up
     ema: float | Tensor                    # decay of the average of the weights
     box: Box | None                        # the local crop; None with one scale
-    places: dict[str, dict[str, list[Int[Tensor, "n"]]]]   # "source", "identity" -> branch -> per tap
-    mirror: dict[str, bool]                # "source", "identity" -> compare with the mirrored source
+    # "source", "identity" -> branch -> per tap
+    places: dict[str, dict[str, list[Int[Tensor, " n"]]]]
+    # "source", "identity" -> compare with the mirrored source
+    mirror: dict[str, bool]
 
 # %% ../nbs/A09_inputs.ipynb #3d8a3adf
 @lru_cache(maxsize=16)
@@ -68,9 +70,13 @@ def branch_places(config: TrainConfig, step: int, key: tuple[str, ...]) -> dict[
     branches = ("global", "local")[:config.model.scales]
     return {
         branch: [
-            sample_locations(*size, config.objective.patches, rng(config.seed, step, *key, branch, tap))
-            for tap, size in enumerate(tap_sizes(config.model))]
-        for branch in branches}
+            sample_locations(
+                *size, config.objective.patches, rng(config.seed, step, *key, branch, tap)
+            )
+            for tap, size in enumerate(tap_sizes(config.model))
+        ]
+        for branch in branches
+    }
 
 
 def drawn_box(config: TrainConfig, step: int) -> Box | None:

@@ -303,5 +303,7 @@ def load_model(run: str | Path, device: str | torch.device = "cpu") -> SemST:
         model.load_state_dict(state)
     except RuntimeError as e:
         why = str(e).splitlines()[-1].strip()
-        raise InputError(f"{path}: holds other weights than its model_config asks for ({why})") from None
+        raise InputError(
+            f"{path}: holds other weights than its model_config asks for ({why})"
+        ) from None
     return model.to(device).eval()

@@ -18,7 +18,7 @@ def sample_locations(
     height: int, width: int,                    # of the feature map, at least 1
     n: int,                                     # how many, at least 1; all if the map has fewer
     generator: torch.Generator | None = None,   # on the CPU; None: torch's global one
-) -> Int[Tensor, "n"]:  # flat positions y * width + x, in random order, none twice
+) -> Int[Tensor, " n"]:  # flat positions y * width + x, in random order, none twice
     """Random locations on a feature map, without replacement (256 in supplement 2.1.2).
 
     They lie on the CPU. Raises a `ValueError` if a size or `n` is below 1.
@@ -31,7 +31,7 @@ def sample_locations(
 # %% ../nbs/02_patch_sampling.ipynb #693634b3
 def gather_patches(
     feats: Float[Tensor, "b c h w"],
-    locations: Int[Tensor, "n"],         # flat positions y * w + x, for every picture; any device
+    locations: Int[Tensor, " n"],         # flat positions y * w + x, for every picture; any device
 ) -> Float[Tensor, "b n c"]:
     """The feature vectors at some locations.
 
@@ -66,7 +66,7 @@ class PatchEmbedder(nn.ModuleDict):
 
     def forward(self,
         feats: list[Float[Tensor, "b c h w"]],
-        locations: list[Int[Tensor, "n"]],
+        locations: list[Int[Tensor, " n"]],
     ) -> list[Float[Tensor, "b n d"]]:
         "The embeddings at every tap; a `ValueError` unless there are as many taps everywhere."
         if not len(self) == len(feats) == len(locations):

@@ -25,14 +25,16 @@ from .files import read_json
 # %% ../nbs/A12_run_folder.ipynb #63bf1ea1
 def short_digest(values: list) -> str:
     "Sixteen hexadecimal digits of a list of values."
-    return hashlib.sha256("\n".join(map(str, values)).encode(errors="surrogateescape")).hexdigest()[:16]
+    lines = "\n".join(map(str, values)).encode(errors="surrogateescape")
+    return hashlib.sha256(lines).hexdigest()[:16]
 
 
 def fingerprint(files: list[Path]) -> dict:
     "Number, digest of names, and digests of sizes; of more than 1024 files every 1024th together."
     groups = range(min(1024, len(files)))
     sizes = [short_digest([f.stat().st_size for f in files[i::1024]])[:4] for i in groups]
-    return dict(images=len(files), names=short_digest([f.name for f in files]), sizes=" ".join(sizes))
+    names = short_digest([f.name for f in files])
+    return dict(images=len(files), names=names, sizes=" ".join(sizes))
 
 
 def same_images(was: dict, now: dict, folder: str, run: Path, tell: bool = True) -> None:
@@ -42,7 +44,8 @@ def same_images(was: dict, now: dict, folder: str, run: Path, tell: bool = True)
         raise InputError(
             f"{folder}: the images are not those that {run} began with (others by name; "
             f"{was['images']} then, {now['images']} now): a resumed run keeps its images")
-    changed = [a != b for a, b in zip(str(was.get("sizes", "")).split(), now.get("sizes", "").split())]
+    before, after = (str(record.get("sizes", "")).split() for record in (was, now))
+    changed = [a != b for a, b in zip(before, after)]
     if 2 * sum(changed) > len(changed):
         raise InputError(f"{folder}: the images are not those that {run} began with: their names "
                          "agree, but most sizes do not")
@@ -76,7 +79,8 @@ def read_config(run: str | Path) -> TrainConfig:
         raise InputError(f"{Path(run) / 'config.json'}: {e}") from None
 
 # %% ../nbs/A12_run_folder.ipynb #9ef8b270
-FREE = {"workers", "cache", "log_every", "sample_every", "checkpoint_every", "keep"}   # change no weight
+# what a resumed run may change: it changes no weight
+FREE = {"workers", "cache", "log_every", "sample_every", "checkpoint_every", "keep"}
 LENGTH = {"steps", "epochs", "decay_from"}        # a resumed run may become longer
 
 
@@ -99,7 +103,9 @@ def check_free(run: Path) -> None:
     if not run.is_dir():
         raise InputError(f"{run} is a file; choose a folder for the run")
     if last_checkpoint(run):
-        raise InputError(f"{run} already holds a run: go on with --resume, or choose another folder")
+        raise InputError(
+            f"{run} already holds a run: go on with --resume, or choose another folder"
+        )
     names = {file.name for file in run.iterdir() if not file.name.startswith(".draft-")}
     if not names - {".lock"}:
         return

@@ -46,7 +46,8 @@ def compiled(state: TrainState) -> Iterator[None]:
     for module, name in parts:
         setattr(module, name, torch.compile(getattr(module, name), dynamic=False))
     try:
-        with torch._dynamo.config.patch(recompile_limit=64):   # versions over all trainings of a process
+        # versions over all trainings of a process
+        with torch._dynamo.config.patch(recompile_limit=64):
             yield
     finally:
         for module, name in parts:
@@ -150,7 +151,8 @@ class CachedCrops(UnpairedCrops):
         with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
             self.pictures = dict(zip(files, pool.map(decoded, files)))
         every_level = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-        self.levels = to_tensor(every_level)[0, 0].to(device)     # a GPU rounds the division otherwise
+        # a GPU rounds the division otherwise
+        self.levels = to_tensor(every_level)[0, 0].to(device)
 
     def draw(self, domain: Domain, sample: int) -> Float[Tensor, "c crop crop"]:
         "One domain's crop of a sample."

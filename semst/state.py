@@ -68,7 +68,9 @@ class TrainState:
                                       | networks.followers | average)
         self.networks.to(accelerator.device)
         self.translator = average.get("average", self.model)
-        self.optimizers = {name: self.new_optimizer(player) for name, player in self.players.items()}
+        self.optimizers = {
+            name: self.new_optimizer(player) for name, player in self.players.items()
+        }
         check_owners(self.networks, self.optimizers)
 
     def new_average(self) -> dict[str, SemST]:

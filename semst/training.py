@@ -9,7 +9,6 @@ __all__ = ['STOPPING', 'LOADERS_DIED', 'StepBatches', 'Pairs', 'open_data', 'sto
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
-import os
 import signal
 import threading
 import traceback
@@ -72,7 +71,7 @@ class Pairs(Dataset):
 
 
 def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
-    "Two folders or a dataset: the samples, what config.json says of them, and how many make an epoch."
+    "Two folders or a dataset: samples, what config.json says of them, how many make an epoch."
     if isinstance(data, (tuple, list)):
         source, target = (Path(folder) for folder in data)
         samples = UnpairedCrops(source, target, config.model.crop, config.load_size,
@@ -82,7 +81,9 @@ def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
                      data={domain: fingerprint(files) for domain, files in samples.files.items()})
         return samples, about, len(samples.files["source"])
     name, count = type(data).__name__, len(data)
-    about = dict(source=name, target=name, data=dict(pairs=dict(images=count, names=name, sizes="")))
+    about = dict(
+        source=name, target=name, data=dict(pairs=dict(images=count, names=name, sizes=""))
+    )
     return Pairs(data, config.seed), about, count
 
 # %% ../nbs/A14_runs.ipynb #c648f456
@@ -143,7 +144,9 @@ def readable(loader: DataLoader) -> Iterator[dict]:
         raise
 
 
-def together(batches: Iterator[dict], engine: Accelerator, step: Callable[[], int]) -> Iterator[dict]:
+def together(
+    batches: Iterator[dict], engine: Accelerator, step: Callable[[], int]
+) -> Iterator[dict]:
     "The batches; if one process cannot load its own, all processes end."
     while True:
         batch = error = None
@@ -268,7 +271,7 @@ def new_loader(samples: Dataset, state: TrainState, cached: bool) -> DataLoader:
 # %% ../nbs/A14_runs.ipynb #476ea754
 def train(
     data,                                  # (source folder, target folder), or a dataset of pairs
-    run: str | Path,                       # folder of the run: config.json, log, samples, checkpoints
+    run: str | Path,                       # its folder: config.json, log, samples, checkpoints
     config: TrainConfig = TrainConfig(),
     hooks: list[Hook] | None = None,       # None: `default_hooks()`
     resume: bool = False,                  # go on from the run's last checkpoint
@@ -286,11 +289,15 @@ def train(
     about |= dict(steps=steps, config=config.to_dict())
     state = TrainState(config, steps, engine, method or method_of(config))
     hooks = default_hooks() if hooks is None else hooks
-    StepBatches(0, steps, config.data.batch_size, 0, engine.num_processes)     # refuses uneven shares
+    # an InputError if the processes' shares are uneven
+    StepBatches(0, steps, config.data.batch_size, 0, engine.num_processes)
     check_run(run, about, config, resume, folders, tell=engine.is_main_process)
     if config.data.cache and isinstance(samples, UnpairedCrops):
         samples = CachedCrops(samples, engine.device)
-    with run_lock(run, engine.is_main_process, lambda yes: anyone(yes, engine)), ExitStack() as stack:
+    with (
+        run_lock(run, engine.is_main_process, lambda yes: anyone(yes, engine)),
+        ExitStack() as stack,
+    ):
         check_run(run, about, config, resume, folders, tell=False)
         training = Training(state, run, hooks, about)
         if resume:

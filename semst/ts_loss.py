@@ -117,7 +117,7 @@ def rsmi_per_tap(
     embeds_q: list[Float[Tensor, "b n d"]],
     embeds_k: list[Float[Tensor, "b n d"]],
     **estimator,                           # settings of `relative_smi`
-) -> Float[Tensor, "taps"]:
+) -> Float[Tensor, " taps"]:
     "The rSMI of each tap, averaged over the batch; one solve for all taps of one shape."
     shapes = {(q.shape, k.shape) for q, k in zip(embeds_q, embeds_k)}
     if len(shapes) == 1:
@@ -157,7 +157,7 @@ def ts_loss(
 # %% ../nbs/A21_scc_estimator.ipynb #e002b0a4
 def grid_kernel(
     image: Float[Tensor, "b c h w"],     # in [-1, 1]
-    centres: Float[Tensor, "m"],
+    centres: Float[Tensor, " m"],
     sigma: float,
     sign: int,                           # -1: a Gaussian; 1: its inverse, as released with SCC
 ) -> Float[Tensor, "b m n"]:

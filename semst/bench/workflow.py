@@ -82,7 +82,8 @@ def training_trials(
         return kept + ([chosen_trial(pair, LIVE)] if live else [])
     methods = [*COMPARED, "gan"]
     if PAIRS[pair].leading and len(profile.seeds(pair)) > 1:
-        there = "semst-two-scales" if profile.epochs else ""       # SemST itself has two scales then
+        # SemST itself has two scales then
+        there = "semst-two-scales" if profile.epochs else ""
         methods += [method for method in ABLATIONS if method != there]
     return [chosen_trial(pair, m, seed) for m in methods for seed in profile.seeds(pair)]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..data import InputError
 from ..files import read_json, write_json
 from .animals import AnimalClass, animal_scene
-from .looks import FAMILY, PALETTE, render
+from .looks import FAMILY, render
 from .noise import fractal_noise, keyed_random, value_noise
 from .stage import (EYE, FOCAL, GROUND_ITEM, LandscapeClass, Part, Stage,
                                    StreetClass, car, conifer, cyclist, person, place, pole,
