@@ -22,8 +22,9 @@ from semst.study import votes as votes_module
 from semst.study.page import demo, draw_names, make, named, read_pictures, read_study, targets
 from semst.study.report import draw_preferences, draw_sets, fleiss_kappa, preference, report
 from semst.study.template import page_html
-from semst.study.votes import (Answer, StudyWidget, collect, made_up_votes, read_votes,
+from semst.study.votes import (Answer, collect, made_up_votes, read_votes,
                                votes_digest, votes_text)
+from semst.study.widget import StudyWidget
 
 NAMES = ("<script>alert(1)</script>", 'quo"te\'s', "名前 Ünïcode", "$\\frac$ & <b>", "a=b|c`d`",
          "plain")

@@ -4,30 +4,25 @@
 
 # %% auto #0
 __all__ = ['LARGEST_VOTES', 'RATER', 'SCHEMA', 'Answer', 'votes_digest', 'votes_text', 'answers_of', 'check_answers', 'Votes',
-           'read_votes', 'votes_database', 'add_votes', 'Collected', 'vote_files', 'collect', 'made_up_votes',
-           'import_ipywidgets', 'image_html', 'StudyWidget']
+           'read_votes', 'votes_database', 'add_votes', 'Collected', 'vote_files', 'collect', 'made_up_votes']
 
 # %% ../../nbs/A41_study_votes.ipynb #c8981dff
 import hashlib
-import html
 import json
 import os
 import random
 import re
-import secrets
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from ..data import InputError
-from ..files import read_json, write_text
-from .page import SIDES, Study, read_pictures, read_study
-from .template import LONGEST_ANSWER, QUESTION, VOTES_FORMAT
+from ..files import read_json
+from .page import SIDES, Study, read_study
+from .template import LONGEST_ANSWER, VOTES_FORMAT
 
 # %% ../../nbs/A41_study_votes.ipynb #f5ac5d60
 class Answer(NamedTuple):
@@ -230,102 +225,3 @@ def made_up_votes(
         side = "A" if wants_a else "B"
         answers.append(Answer(shown.set, getattr(shown, side), side, dice.randint(2000, 9000)))
     return votes_text(study.id, rater, answers)
-
-# %% ../../nbs/A41_study_votes.ipynb #56c2de45
-def import_ipywidgets():
-    "The ipywidgets module; an `InputError` says how to install it."
-    try:
-        import ipywidgets
-    except ImportError:
-        raise InputError('voting in a notebook needs ipywidgets: pip install "semst[notebook]"') \
-            from None
-    return ipywidgets
-
-def image_html(uri: str, label: str) -> str:
-    "A picture of the study with an alternative text."
-    return f'<img src="{html.escape(uri)}" alt="{html.escape(label)}" style="width: 100%">'
-
-class StudyWidget:
-    """Votes in a notebook: shows one set after the other and saves the file of votes at the end.
-
-    `InputError` if ipywidgets is missing or the rater is no such number."""
-    def __init__(self,
-        study_folder: str | Path,
-        rater: str | None = None,     # 32 hexadecimal digits; by default a new rater
-    ):
-        widgets = import_ipywidgets()
-        self.study = read_study(study_folder)
-        self.uris = read_pictures(self.study)
-        self.key = {s.set: s for s in self.study.sets}
-        self.rater = secrets.token_hex(16) if rater is None else rater
-        if not re.fullmatch(RATER, self.rater):
-            raise InputError(f"rater {rater!r} is not 32 hexadecimal digits")
-        self.plan = self.study.plan(self.rater)
-        self.file = self.study.folder / "votes" / f"votes-{self.rater}.json"
-        self.answers: list[Answer] = []
-        self.heading, self.message = widgets.HTML(), widgets.HTML()
-        self.pictures = {name: widgets.HTML() for name in ("A", "input", "B")}
-        self.buttons = {side: widgets.Button(description=f"{side} is better") for side in SIDES}
-        self.back = widgets.Button(description="Back")
-        self.sets = widgets.HBox(self.columns(widgets))
-        self.view = widgets.VBox([self.heading, self.message, self.sets, self.back])
-        self.connect()
-        self.show()
-
-    def columns(self, widgets) -> list:
-        "A with its button, the input, B with its button."
-        layout = widgets.Layout(width="33%", align_items="center")
-        below = self.buttons | {"input": widgets.Label("Input")}
-        return [widgets.VBox([picture, below[name]], layout=layout)
-                for name, picture in self.pictures.items()]
-
-    def connect(self):
-        "Clicks choose a side or go back."
-        for side, button in self.buttons.items():
-            button.on_click(partial(self.choose, side))
-        self.back.on_click(self.go_back)
-
-    def _repr_mimebundle_(self, **options):
-        return self.view._repr_mimebundle_(**options)
-
-    def show(self):
-        "Show the next set, or the end."
-        place = len(self.answers)
-        finished = place == len(self.plan)
-        self.sets.layout.display = "none" if finished else "flex"
-        self.back.layout.display = "none" if finished else "inline-flex"
-        self.back.disabled = place == 0
-        self.heading.value = f"<h3>{'Thank you' if finished else QUESTION}</h3>"
-        if finished:
-            return
-        shown = self.plan[place]
-        pair = self.key[shown.set]
-        self.message.value = f"Set {place + 1} of {len(self.plan)}. {html.escape(pair.aim)}"
-        self.pictures["input"].value = image_html(self.uris[pair.input], "Input")
-        for side in SIDES:
-            uri = self.uris[getattr(shown, side)]
-            self.pictures[side].value = image_html(uri, f"Translation {side}")
-        self.since = time.monotonic()
-
-    def choose(self, side: str, button=None):
-        "Answer the set that is shown; after the last one, save."
-        if len(self.answers) == len(self.plan):
-            return
-        shown = self.plan[len(self.answers)]
-        spent = min(round(1000 * (time.monotonic() - self.since)), LONGEST_ANSWER)
-        self.answers.append(Answer(shown.set, getattr(shown, side), side, spent))
-        self.show()
-        if len(self.answers) == len(self.plan):
-            self.save()
-
-    def go_back(self, button=None):
-        "Take the last answer back."
-        if 0 < len(self.answers) < len(self.plan):
-            self.answers.pop()
-            self.show()
-
-    def save(self):
-        "Write the file of votes into the study's folder `votes`."
-        self.file.parent.mkdir(exist_ok=True)
-        write_text(self.file, votes_text(self.study.id, self.rater, self.answers))
-        self.message.value = f"Your votes are in {html.escape(str(self.file))}."
