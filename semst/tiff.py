@@ -123,9 +123,11 @@ def joined(file: Any, page: Any, rows: slice, cols: slice) -> np.ndarray:
 class Pixels(Protocol):
     "An array (h, w), (h, w, 3) or (h, w, 4) of 8 bits that can be sliced by rows and columns."
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        ...
 
-    def __getitem__(self, window: tuple[slice, slice], /) -> np.ndarray: ...
+    def __getitem__(self, window: tuple[slice, slice], /) -> np.ndarray:
+        ...
 
 
 class TiffPixels:
@@ -151,7 +153,8 @@ class TiffPixels:
         self.band: np.ndarray | None = None                   # rows of strips that are kept
         self.rows = range(0)
         if not page.is_memmappable:
-            unpacked_piece(self.file.filehandle, page, 0)                                     # a missing decoder shows here
+            # a missing decoder shows here
+            unpacked_piece(self.file.filehandle, page, 0)
 
     def __del__(self):
         if hasattr(self, "file"):

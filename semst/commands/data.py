@@ -7,7 +7,7 @@ __all__ = ['verdict', 'DataCheck', 'DataDraw']
 
 # %% ../../nbs/A49_data_command.ipynb #5f0cac94
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from ..data import UnpairedCrops, list_images
 from ..files import InputError, atomic
-from ..folders import contact_sheet, find_images, report
+from ..folders import contact_sheet, report
 from ..synthetic.scenes import FAMILIES, write_scenes
 
 # %% ../../nbs/A49_data_command.ipynb #cb188edb

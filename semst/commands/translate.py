@@ -108,8 +108,10 @@ class Translate:
         if self.tile is not None and (self.tile < 64 or self.tile % 16):
             raise InputError(f"--tile {self.tile} must be a multiple of 16 and at least 64")
         if self.tile is None and self.mode != "exact":
-            raise InputError(f"--mode {self.mode} is a way to translate in tiles: give --tile, too, "
-                             "for example --tile 512")
+            raise InputError(
+                f"--mode {self.mode} is a way to translate in tiles: give --tile, too, "
+                "for example --tile 512"
+            )
 
     def translate(self, model: SemST, file: Path, result: Path):
         "One picture; `InputError` that names the file if it is impossible."
