@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, SHARED
-from semst.synthetic import scenes
+from semst.synthetic.looks import PALETTE
+from semst.synthetic.scenes import CLASSES
 from semst.bench.dataset import Dataset
 from semst.bench.protocol import PROFILES
 from semst.data import InputError, UnpairedCrops, list_images
@@ -844,10 +845,8 @@ def test_camvid_with_noise(tmp_path, capsys):
 
 
 def test_camvid_speaks_as_the_benchmark_does():
-    assert (
-        camvid.CLASSES == (*scenes.CLASSES, "void")
-        and (camvid.COLOURS[:11] == scenes.PALETTE).all()
-    )
+    assert camvid.CLASSES == (*CLASSES, "void")
+    assert (camvid.COLOURS[:11] == PALETTE).all()
 
 
 def test_carla(tmp_path, capsys):
