@@ -57,7 +57,9 @@ def test_in_colab_with_own_folders(tmp_path, monkeypatch):
         for i in range(3):
             (tmp_path / name).mkdir(exist_ok=True)
             Image.effect_noise((70, 80), 60).convert("RGB").save(tmp_path / name / f"{i}.png")
-    text, _ = execute(tmp_path, source="mine", target="wanted", drive_folder=str(tmp_path / "drive"))
+    text, _ = execute(
+        tmp_path, source="mine", target="wanted", drive_folder=str(tmp_path / "drive")
+    )
     assert "install -q git+https://github.com/semst/semst@main" in text
     work = tmp_path / "drive/MyDrive/semst"
     assert f"download {work / 'first_run.safetensors'}" in text
