@@ -630,11 +630,14 @@ def test_an_alarm_rings_when_the_losses_of_the_game_grow():
     calm, record = listening("lsgan", 1), dict(d_loss=0.25, gan=2.0)
     for _ in range(500):
         calm.step(None, record)
-    assert not record["alarm_diverged"]                      # a discriminator that wins is no divergence
+    # a discriminator that wins is no divergence
+    assert not record["alarm_diverged"]
 
 
 @pytest.mark.parametrize("gan", ["bce", "lsgan", "hinge"])
-def test_a_learning_rate_of_ten_rings_within_25_steps_and_stops_where_told(folders, tmp_path, gan, capsys):
+def test_a_learning_rate_of_ten_rings_within_25_steps_and_stops_where_told(
+    folders, tmp_path, gan, capsys
+):
     config = ONE.replace(steps=100, lr=10.0, gan=gan)
     with pytest.raises(KeyboardInterrupt, match="stopped at step"):
         train(folders, tmp_path / "r", config, hooks=default_hooks(stop=("diverged",)))
@@ -673,7 +676,9 @@ def test_weights_are_looked_at_before_a_checkpoint_and_named(folders, tmp_path, 
     with pytest.raises(NonFiniteLoss) as stop:
         run(folders, tmp_path / "r", ONE)
     message = str(stop.value)
-    assert "step 4: the weight global_branch.generator.model.1.bias of semst is not finite" in message
+    assert (
+        "step 4: the weight global_branch.generator.model.1.bias of semst is not finite" in message
+    )
     assert ".png" in message and "step_00000002" in message
     assert last_checkpoint(tmp_path / "r").name == "step_00000002"
 
