@@ -27,7 +27,7 @@ def similarity(
 
 def patch_nce(
     embeds_q: Float[Tensor, "b n d"],    # of the translation, unit vectors
-    embeds_k: Float[Tensor, "b n d"],    # of the source at the same places; detached here
+    embeds_k: Float[Tensor, "b n d"],    # of the source at the same locations; detached here
     tau: float = 0.07,                   # temperature, above 0
 ) -> Float[Tensor, ""]:                  # at least 0; log n for a guess
     "PatchNCE: cross-entropy with the positive in the denominator (Park et al. 2020)."
@@ -77,7 +77,7 @@ def negative_logits(
 # %% ../nbs/04_hdce_loss.ipynb #dd72a1be
 def hdce_loss(
     embeds_q: Float[Tensor, "b n d"],    # of the translation, unit vectors
-    embeds_k: Float[Tensor, "b n d"],    # of the source at the same places; detached here
+    embeds_k: Float[Tensor, "b n d"],    # of the source at the same locations; detached here
     gamma: float | Tensor | None = None, # None: all negatives weigh the same
     tau: float = 0.07,                   # temperature, above 0
     weighting: Weighting = "logit",      # where the weight acts

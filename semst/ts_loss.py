@@ -128,7 +128,7 @@ def rsmi_per_tap(
 # %% ../nbs/03_ts_loss.ipynb #37a5c5c4
 def ts_loss(
     embeds_q: list[Float[Tensor, "b n d"]],  # of the translation, one per tap; n may differ
-    embeds_k: list[Float[Tensor, "b n d"]],  # of the source at the same places
+    embeds_k: list[Float[Tensor, "b n d"]],  # of the source at the same locations
     *,
     texture_taps: int = 3,                   # the first so many taps see texture
     texture_weight: float = 1.0,
