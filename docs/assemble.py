@@ -21,17 +21,26 @@ def toctree(title: str, names: list[str]) -> str:
     return "\n".join(["```{toctree}", ":maxdepth: 1", f":caption: {title}", "", *names, "```", ""])
 
 
+def local(text: str) -> str:
+    "Links to what has another name in the site."
+    names = {"../reproduce/PROTOCOL.md": "protocol.md", "reproduce/PROTOCOL.md": "protocol.md",
+             "ledger.ipynb": "ledger.md", "index.ipynb": "index.md"}
+    for old, new in names.items():
+        text = text.replace(f"]({old})", f"]({new})")
+    return text
+
+
 def start_page(notebooks: list[str]) -> str:
     "The README, without its links to files of the repository, and the tables of contents."
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for page in ("CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"):
         readme = readme.replace(f"]({page})", f"](https://github.com/semst/semst/blob/main/{page})")
-    readme = readme.replace("](nbs/", "](")
+    readme = local(readme.replace("](nbs/", "]("))
     trees = [toctree(title, [n for n in notebooks if n.startswith(letter)])
              for title, letter in PARTS.items()]
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
-              toctree("Reference", ["ledger", "api", "coming_from_cut"])]
+              toctree("Reference", ["ledger", "protocol", "api", "coming_from_cut"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -65,20 +74,26 @@ def ledger_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def shows_a_picture(cell: dict) -> bool:
+    "Whether a cell has a picture among its outputs."
+    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+
+
 def readable(path: Path) -> str:
     "A notebook without hidden cells and without nbdev's marks; hidden inputs are folded."
     notebook = json.loads(path.read_text(encoding="utf-8"))
     cells = []
     for cell in notebook["cells"]:
         first = cell["source"][0] if cell["source"] else ""
-        if first.strip() == "#| hide" or first.startswith("#| default_exp"):
+        hidden = first.strip() == "#| hide" or first.startswith("#| default_exp")
+        if hidden and not shows_a_picture(cell):
             continue
-        if first.startswith("#| hide_input"):
+        if first.startswith("#| hide"):
             cell["metadata"]["tags"] = ["hide-input"]
         if first.startswith("#|"):
             cell["source"] = cell["source"][1:]
         cells.append(cell)
-    return json.dumps(notebook | dict(cells=cells))
+    return local(json.dumps(notebook | dict(cells=cells)))
 
 
 def main(folder: Path) -> None:
@@ -93,6 +108,7 @@ def main(folder: Path) -> None:
     for path in (ROOT / "nbs/solutions").glob("*.ipynb"):
         (folder / "solutions" / path.name).write_text(readable(path), encoding="utf-8")
     pages = dict(index=start_page(notebooks), api=api_page(), ledger=ledger_page(),
+                 protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
                  coming_from_cut=(ROOT / "docs/coming_from_cut.md").read_text(encoding="utf-8"))
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")

@@ -1,35 +1,62 @@
-"""One training in pictures: input, four checkpoints of SemST, oracle; in reproduce/pictures.
+"""The two pictures of the README and of the results, in reproduce/pictures.
 
-    python reproduce/tools/pictures.py cpu --pair parsing2photo
+    python reproduce/tools/pictures.py methods quick               methods side by side, three pairs
+    python reproduce/tools/pictures.py progress cpu --pair parsing2photo      one training of SemST
 """
 import argparse
+from pathlib import Path
+
+import torch
 
 from semst.bench.experiment import Trial, chosen_trial, translate_all
 from semst.bench.figures import Column, grid, heading_of
 from semst.bench.manifest import repository
-from semst.bench.protocol import PAIRS, PROFILES
+from semst.bench.protocol import PAIRS, PROFILES, title_of
 from semst.bench.workflow import open_experiment, results_folder
 from semst.checkpoint import on_schedule
+
+SHOWN = ("copy", "matrix", "gan", "cut", "semst", "oracle")
+THREE = ("parsing2photo", "summer2winter", "horse2zebra")
+
+
+def methods(results: Path, profile: str, rows: int):
+    "The first test scenes of three pairs, as each method translates them."
+    pictures = {method: [] for method in SHOWN}
+    for pair in THREE:
+        experiment = open_experiment(results, profile, pair)
+        for method in SHOWN:
+            y = experiment.translate(chosen_trial(pair, method), "testA")
+            pictures[method].append(y[:rows])
+    columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
+    titles = "; ".join(PAIRS[pair].title for pair in THREE)
+    return grid(columns, f"{titles} (drawn scenes, the first of each test set)", width=128)
+
+
+def progress(results: Path, profile: str, rows: int, pair: str):
+    "The first test scenes, translated by four checkpoints of one training of SemST."
+    experiment = open_experiment(results, profile, pair)
+    files = experiment.dataset.files("testA")[:rows]
+    columns = [Column("input", experiment.translate(Trial("copy"), "testA")[:rows])]
+    for checkpoint in on_schedule(experiment.run(chosen_trial(pair, "semst"))):
+        y = translate_all(checkpoint, files, experiment.profile.size)
+        columns.append(Column(f"step {int(checkpoint.name[5:]):,}", y))
+    columns.append(Column("oracle", experiment.translate(Trial("oracle"), "testA")[:rows]))
+    return grid(columns, f"SemST in training. {heading_of(experiment)}", width=128)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("methods", "progress"))
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("--pair", choices=PAIRS, default="parsing2photo")
+    parser.add_argument("--pair", choices=PAIRS, default="parsing2photo", help="of progress")
     parser.add_argument("--results", default="", help="default: results in the project")
-    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
     args = parser.parse_args()
-    results = results_folder(args.results) / args.profile
-    experiment = open_experiment(results, args.profile, args.pair)
-    trial, files = chosen_trial(args.pair, "semst"), experiment.dataset.files("testA")[:args.rows]
-    columns = [Column("input", experiment.translate(Trial("copy"), "testA")[:args.rows])]
-    for checkpoint in on_schedule(experiment.run(trial)):
-        y = translate_all(checkpoint, files, experiment.profile.size)
-        columns.append(Column(f"SemST, step {int(checkpoint.name[5:]):,}", y))
-    columns.append(Column("oracle", experiment.translate(Trial("oracle"), "testA")[:args.rows]))
-    path = repository() / "reproduce/pictures/progress.png"
+    given = (results_folder(args.results) / args.profile, args.profile, args.rows)
+    figure = methods(*given) if args.what == "methods" else progress(*given, args.pair)
+    path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
-    grid(columns, heading_of(experiment)).savefig(path)
+    figure.savefig(path)
     print(path)
 
 
