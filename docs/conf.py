@@ -20,6 +20,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 html_theme = "sphinx_book_theme"
 html_title = "SemST"
+html_static_path = ["_static"]
+html_css_files = ["semst.css"]
 html_theme_options = dict(repository_url=about["git_url"], use_repository_button=True,
                           path_to_docs="nbs", show_toc_level=2)
 
