@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'FLAT', 'ABOUT', 'MEMORY', 'Group', 'choices', 'parse', 'one_line_warnings', 'explain', 'main']
 
-# %% ../nbs/A15_command_line.ipynb #c3cf5add
+# %% ../nbs/A15_command_line.ipynb #4aa92f80
 import contextlib
 import os
 import sys
@@ -18,6 +18,7 @@ import tyro
 from . import __version__
 from .commands.data import DataCheck, DataDraw
 from .commands.info import Info
+from .commands.models import Export
 from .commands.study import StudyCollect, StudyMake, StudyReport
 from .commands.train import Train, starting_point
 from .commands.translate import Translate
@@ -25,7 +26,7 @@ from .data import InputError
 from .device import ran_out_of_memory
 from .training import NonFiniteLoss
 
-# %% ../nbs/A15_command_line.ipynb #eebbc418
+# %% ../nbs/A15_command_line.ipynb #f642389f
 class Group(NamedTuple):
     "Subcommands below one word."
     about: str                   # one line for the help text
@@ -36,6 +37,7 @@ COMMANDS: dict[str, type | Group] = {
     "train": Train,
     "translate": Translate,
     "info": Info,
+    "export": Export,
     "data": Group("Check folders of pictures, or draw some.",
                   {"check": DataCheck, "draw": DataDraw}),
     "study": Group("Ask people which translation is better.",

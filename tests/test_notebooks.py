@@ -98,7 +98,7 @@ EVIDENCE = """
 
 
 COMMANDS = """A45_train_command A46_translate_command A47_info_command A48_study_command
-    A49_data_command A15_command_line""".split()
+    A49_data_command A51_model_commands A15_command_line""".split()
 
 
 def reading_order(notebook):
@@ -205,7 +205,7 @@ def test_the_index_is_a_map_of_every_notebook():
 def test_the_readme_s_python_runs_as_far_as_its_names():
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code
-    for block in code:
+    for block in (block for block in code if "semst" in block):
         tree = ast.parse(block)
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         names = [alias.name for node in imports for alias in node.names]
