@@ -226,10 +226,6 @@ class UnpairedCrops(Dataset):
             pixels = resize_pixels(pixels, self.crop, "shorter")
         return pixels
 
-    def read(self, file: Path) -> Image.Image:
-        "A whole picture, RGB, resized."
-        return Image.fromarray(self.pixels(file))
-
     def draw(self, domain: Domain, sample: int) -> Float[Tensor, "c crop crop"]:
         "The crop of a domain's picture."
         pixels = self.pixels(self.file(domain, sample), self.channels[domain])

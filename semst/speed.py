@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision.transforms.functional as TF
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -144,19 +143,21 @@ class CachedCrops(UnpairedCrops):
     "The same crops, from pictures that are decoded once and then stay on a device, as bytes."
     def __init__(self, data: UnpairedCrops, device: torch.device):
         vars(self).update(vars(data))
-        files = sorted({file for domain in self.files.values() for file in domain})
+        keys = sorted({(file, self.channels[domain])
+                       for domain, files in self.files.items() for file in files})
 
-        def decoded(file):
-            return TF.pil_to_tensor(self.read(file)).to(device)
+        def decoded(key):
+            pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(*key)))
+            return pixels.permute(2, 0, 1).contiguous().to(device)
         with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-            self.pictures = dict(zip(files, pool.map(decoded, files)))
+            self.pictures = dict(zip(keys, pool.map(decoded, keys)))
         every_level = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
         # a GPU rounds the division otherwise
         self.levels = to_tensor(every_level)[0, 0].to(device)
 
     def draw(self, domain: Domain, sample: int) -> Float[Tensor, "c crop crop"]:
         "One domain's crop of a sample."
-        picture = self.pictures[self.file(domain, sample)]
+        picture = self.pictures[self.file(domain, sample), self.channels[domain]]
         generator = rng(self.seed, domain, "crop", sample)
         height, width = picture.shape[1:]
         left, top, mirrored = crop_place(width, height, self.crop, generator, self.flip)

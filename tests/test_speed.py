@@ -4,6 +4,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -169,6 +170,7 @@ def test_cached_crops_are_the_same_crops(folders):
         dict(crop=32, load_size=40),
         dict(crop=64, load_size=72, resize="none"),
         dict(crop=32, load_size=32, flip=False, seed=3),
+        dict(crop=32, load_size=40, channels=(1, 3)),
     ):
         plain = UnpairedCrops(*folders, **how)
         cached = CachedCrops(plain, torch.device("cpu"))
@@ -215,15 +217,15 @@ def test_a_damaged_image_is_named_before_anything_is_written(folders, tmp_path):
 
 def test_a_damaged_image_ends_the_reading_at_once(folders, monkeypatch):
     started = []
-    def slow(self, file):
+    def slow(self, file, channels):
         started.append(file)
         if file.name == "000.png":
             raise InputError("the first one")
         time.sleep(0.05)
-        return Image.new("RGB", (40, 40))
+        return np.zeros((40, 40, channels), np.uint8)
     data = UnpairedCrops(*folders, 32, 40)
     data.files = {"source": [Path(f"{i:03d}.png") for i in range(400)], "target": []}
-    monkeypatch.setattr(UnpairedCrops, "read", slow)
+    monkeypatch.setattr(UnpairedCrops, "pixels", slow)
     with pytest.raises(InputError, match="the first one"):
         CachedCrops(data, torch.device("cpu"))
     assert len(started) < 100
