@@ -11,6 +11,7 @@ import platform
 import re
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -130,7 +131,7 @@ class ManyChannels(nn.Conv2d):
             return False
         if x.dtype not in (torch.float32, torch.float64) or x.dtype != self.weight.dtype:
             return False
-        (h, w), grow = x.shape[2:], 2 * self.padding[0] - 2
+        (h, w), grow = x.shape[2:], 2 * int(self.padding[0]) - 2
         if (h + grow) % 4 or (w + grow) % 4:
             return False
         return self.weight[..., 0, 0].numel() >= 2**15 and h * w >= 2**10 and equally_wide()
@@ -138,12 +139,12 @@ class ManyChannels(nn.Conv2d):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o h2 w2"]:
         if not self.pays(x):
             return super().forward(x)
-        p = self.padding[0]
+        p = int(self.padding[0])
         y = Winograd.apply(F.pad(x, (p, p, p, p)) if p else x, self.weight)
-        return y + self.bias[:, None, None]
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 # %% ../nbs/A17_convolution.ipynb #9c977335
-def is_plain_3x3(layer: nn.Module) -> bool:
+def is_plain_3x3(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     "Whether a layer is a 3x3 convolution that `ManyChannels` can stand for."
     if type(layer) is not nn.Conv2d or layer.kernel_size != (3, 3) or layer.stride != (1, 1):
         return False

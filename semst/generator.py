@@ -38,6 +38,8 @@ class BlurDown(nn.Module):
     It maps (b, c, h, w) to (b, c, ceil(h / 2), ceil(w / 2)); sides are at least 2.
     Source: Zhang, ICML 2019, as in CUT; our reading of supplement 2.1.1 and 2.1.2.
     """
+    kernel: Tensor
+
     def __init__(self):
         super().__init__()
         k = torch.tensor([1.0, 2.0, 1.0]) / 4
@@ -81,7 +83,8 @@ def down_block(c_in: int, c_out: int, how: Downsample) -> list[nn.Module]:
 def up_block(c_in: int, c_out: int, how: Upsample) -> list[nn.Module]:
     "Double the size: a deconvolution of stride 2, or `BlurUp` and a 3x3 convolution; norm, ReLU."
     if how == "deconv":
-        up = [nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1)]
+        up: list[nn.Module] = [
+            nn.ConvTranspose2d(c_in, c_out, 3, stride=2, padding=1, output_padding=1)]
     elif how == "blur":
         up = [BlurUp(), nn.Conv2d(c_in, c_out, 3, padding=1)]
     else:
@@ -212,8 +215,9 @@ def receptive_field(
         nn.init.constant_(p, 1e-2)
     x = torch.ones(1, in_channels, size, size, dtype=torch.float64, requires_grad=True)
     y = layers(x)
-    y[..., y.shape[-2] // 2, y.shape[-1] // 2].sum().backward()
-    field = int((x.grad.abs().sum(dim=(0, 1, 2)) > 0).sum())
+    centre = y[..., y.shape[-2] // 2, y.shape[-1] // 2].sum()
+    gradient, = torch.autograd.grad(centre, x)
+    field = int((gradient.abs().sum(dim=(0, 1, 2)) > 0).sum())
     if not 0 < field < size:
         raise ValueError(f"{field} of {size} pixels: the probe must be larger than the field, "
                          "and no layer may saturate")
