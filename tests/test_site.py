@@ -25,8 +25,11 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     subprocess.run([sys.executable, ROOT / "docs/assemble.py", folder / "pages"], check=True)
     words = ["-q", "-W", "--keep-going", "-b", "html", "-c", ROOT / "docs"]
-    built = subprocess.run([sys.executable, "-m", "sphinx", *words, folder / "pages", folder / "out"],
-                           capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *words, folder / "pages", folder / "out"],
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr[-3000:]
     return folder / "out"
 
@@ -57,7 +60,9 @@ def test_no_link_is_dead(site):
             if parts.scheme or parts.netloc:
                 continue
             target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-            lost = target in pages and parts.fragment and parts.fragment not in pages[target].anchors
+            lost = (
+                target in pages and parts.fragment and parts.fragment not in pages[target].anchors
+            )
             if not target.exists() or lost:
                 dead.append(f"{page.relative_to(site)}: {link}")
     assert not dead, "\n".join(dead[:20])
@@ -67,7 +72,9 @@ def test_every_chapter_has_its_pictures_and_equations(site):
     text = (site / "04_hdce_loss.html").read_text(encoding="utf-8")
     assert "mathjax" in text.lower() and 'class="math' in text
     for chapter in sorted(site.glob("0[1-8]_*.html")):
-        assert re.search(r'<img[^>]+src="_images/', chapter.read_text(encoding="utf-8")), chapter.name
+        assert re.search(r'<img[^>]+src="_images/', chapter.read_text(encoding="utf-8")), (
+            chapter.name
+        )
 
 
 def test_the_search_finds_words_of_the_text(site):

@@ -16,7 +16,9 @@ from semst.run_folder import read_run
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished run that keeps its checkpoints")
+    parser.add_argument(
+        "run", type=Path, help="folder of a finished run that keeps its checkpoints"
+    )
     parser.add_argument("pair", choices=PAIRS)
     args = parser.parse_args()
     folder, about, note = kept_folder("course"), read_run(args.run), args.run.with_name("made.json")
