@@ -104,6 +104,7 @@ def main(folder: Path) -> None:
     for name in notebooks:
         text = readable(ROOT / f"nbs/{name}.ipynb")
         (folder / f"{name}.ipynb").write_text(text, encoding="utf-8")
+    shutil.copytree(ROOT / "reproduce/pictures", folder / "reproduce/pictures")
     (folder / "solutions").mkdir()
     for path in (ROOT / "nbs/solutions").glob("*.ipynb"):
         (folder / "solutions" / path.name).write_text(readable(path), encoding="utf-8")
