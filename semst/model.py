@@ -11,19 +11,21 @@ __all__ = ['Box', 'local_box', 'resize_to', 'fuse', 'View', 'Branch', 'new_gener
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, cast
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor, nn
 
 from .config import ModelConfig, from_dict
 from .convolution import many_channels
-from .data import InputError, to_image, to_tensor
+from .data import InputError
+from .exchange import translate_any
 from .files import read_weights, save_weights
 from .generator import GENERATORS, Generator
+from .hub import WEIGHTS, located, upload, write_shared
 from .patch_sampling import PatchEmbedder
 from .scale_attention import ScaleAttention
 
@@ -177,16 +179,29 @@ class SemST(nn.Module):
             return Translation(view.y, {"global": view})
         return two_scales(self, x_src, box, ops)
 
-    def translate(self, image: Image.Image) -> Image.Image:
-        "Translate a whole picture of any size and mode; the result is RGB and of the same size."
-        weight = next(self.parameters())
-        x = to_tensor(image.convert("RGB"))[None].to(weight)
-        return to_image(translate_whole(self, x).fused[0])
+    def translate(self, source: Any, white: int | None = None) -> Any:
+        """The translation of a path, PIL image, array, tensor or a list of them, as the same kind.
+        See `semst.exchange.translate_any`; `white` is the number for white in 16-bit pictures."""
+        return translate_any(lambda x: translate_whole(self, x).fused, source,
+                             self.config.in_channels, next(self.parameters()), white)
 
     @staticmethod
-    def from_pretrained(run: str | Path, device: str | torch.device = "cpu") -> "SemST":
-        "The translator of a run's folder, of a checkpoint or of a file; see `find_weights`."
-        return load_model(run, device)
+    def from_pretrained(run: str | Path, device: str | torch.device = "cpu",
+                        revision: str | None = None) -> "SemST":
+        """The translator of a run's folder, a checkpoint, a file, `owner/name` of the Hugging Face
+        Hub in a revision, or `demo`, a small one inside the package."""
+        return load_model(located(run, revision), device)
+
+    def save_pretrained(self, folder: str | Path, run: str | Path | None = None,
+                        name: str | None = None) -> Path:
+        "A folder to share: weights, settings, and a model card that says what `run` trained on."
+        return write_shared(folder, lambda path: save_model(self, path), asdict(self.config),
+                            run, name)
+
+    def push_to_hub(self, name: str, run: str | Path | None = None, private: bool = False) -> str:
+        "Put the translator on the Hugging Face Hub as `owner/name`; returns its address."
+        with TemporaryDirectory() as folder:
+            return upload(self.save_pretrained(folder, run, name), name, private)
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         rename_old_branches(state_dict, prefix)
@@ -272,7 +287,7 @@ def find_weights(run: str | Path) -> Path:
         return run
     if not run.exists():
         raise InputError(f"{run}: no such run")
-    for name in ("average.safetensors", "semst.safetensors"):
+    for name in ("average.safetensors", "semst.safetensors", WEIGHTS):
         if (run / name).is_file():
             return run / name
     found = checkpoints(run)

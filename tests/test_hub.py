@@ -1,0 +1,107 @@
+"Models that travel: a folder, the Hub (a folder stands for it), and the model in the package."
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semst import SemST, hub
+from semst.config import ModelConfig
+from semst.files import InputError, write_json
+from semst.methods import PRESETS
+
+SMALL = ModelConfig(scales=2, crop=64, local_crop=32, ngf=4, blocks=5)
+
+
+@pytest.fixture
+def local_hub(tmp_path, monkeypatch):
+    "The Hub as a folder: what is uploaded lies there, and downloads come from it."
+    root = tmp_path / "hub"
+
+    class Api:
+        def create_repo(self, name, private, exist_ok):
+            (root / name).mkdir(parents=True, exist_ok=exist_ok)
+            (root / name / "private").write_text(str(private))
+            return f"https://huggingface.co/{name}"
+
+        def upload_folder(self, repo_id, folder_path, commit_message):
+            shutil.copytree(folder_path, root / repo_id, dirs_exist_ok=True)
+
+    def fetch(name, file, revision=None):
+        if not (root / name / file).exists():
+            raise OSError("404: no such model\nfurther words")
+        return str(root / name / file)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    return root
+
+
+def same(a, b):
+    return a.config == b.config and all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(),
+                                          strict=True))
+
+
+def test_a_shared_folder_holds_weights_settings_and_a_card(tmp_path):
+    model = SemST(SMALL)
+    run = tmp_path / "run"
+    run.mkdir()
+    about = dict(source="/data/frames", target="/data/photos", steps=123,
+                 data=dict(source=dict(images=7)), config=PRESETS["tiny"].to_dict())
+    write_json(run / "config.json", about)
+    folder = model.save_pretrained(tmp_path / "shared", run)
+    assert sorted(f.name for f in folder.iterdir()) == [
+        "README.md", "config.json", "model.safetensors"]
+    card = (folder / "README.md").read_text()
+    for words in ("frames", "photos", "Steps: 123", "7 source pictures", '"lambda_ts"'):
+        assert words in card
+    assert "/data" not in card                            # no path of this machine
+    assert json.loads((folder / "config.json").read_text())["model_config"]["ngf"] == 4
+    assert same(SemST.from_pretrained(folder), model)
+    assert same(SemST.from_pretrained(folder / "model.safetensors"), model)
+    assert set(load_file(folder / "model.safetensors")) == set(model.state_dict())
+
+
+def test_to_the_hub_and_back(local_hub):
+    model = SemST(SMALL)
+    address = model.push_to_hub("me/zebras", private=True)
+    assert address.endswith("me/zebras") and (local_hub / "me/zebras/private").read_text() == "True"
+    assert 'from_pretrained("me/zebras")' in (local_hub / "me/zebras/README.md").read_text()
+    assert same(SemST.from_pretrained("me/zebras"), model)
+
+
+def test_a_name_that_leads_nowhere(local_hub, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="me/none: no such run, and no model .*404: no such model"):
+        SemST.from_pretrained("me/none")
+    monkeypatch.chdir(tmp_path)
+    for name in ("none", "runs/deep/none", "/none/none", "../none"):
+        with pytest.raises(InputError, match="no such run"):
+            SemST.from_pretrained(name)
+
+
+def test_a_folder_of_that_name_comes_before_the_hub(local_hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = SemST(SMALL)
+    model.save_pretrained(Path("me/zebras"))
+    assert same(SemST.from_pretrained("me/zebras"), model)
+
+
+def test_the_hub_s_own_errors_become_one_line(monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*_, **__):
+        raise LocalEntryNotFoundError("cannot reach the Hub\nand more")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(InputError, match=r"\(cannot reach the Hub\)$"):
+        SemST.from_pretrained("me/zebras")
+
+
+def test_the_package_has_a_small_model():
+    model = SemST.from_pretrained("demo")
+    assert hub.DEMO.stat().st_size < 2_000_000
+    about = json.loads(hub.DEMO.with_suffix(".json").read_text())
+    assert about["source"] and about["target"]
+    y = model.translate(torch.rand(3, 64, 64) * 2 - 1)
+    assert y.shape == (3, 64, 64) and y.std() > 0.05
