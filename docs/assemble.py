@@ -40,7 +40,7 @@ def start_page(notebooks: list[str]) -> str:
              for title, letter in PARTS.items()]
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
-              toctree("Reference", ["ledger", "protocol", "api", "coming_from_cut"])]
+              toctree("Reference", ["ledger", "protocol", "api", "extending", "coming_from_cut"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -110,7 +110,8 @@ def main(folder: Path) -> None:
         (folder / "solutions" / path.name).write_text(readable(path), encoding="utf-8")
     pages = dict(index=start_page(notebooks), api=api_page(), ledger=ledger_page(),
                  protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
-                 coming_from_cut=(ROOT / "docs/coming_from_cut.md").read_text(encoding="utf-8"))
+                 **{name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+                    for name in ("extending", "coming_from_cut")})
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
