@@ -1,0 +1,72 @@
+"The course: its chapters are complete, and its kept weights are what their notes say."
+import json
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+
+from semst.bench.weights import check_kept
+from semst.data import InputError
+from semst.hooks import Checkpoints, Log
+from semst.methods import PRESETS
+from semst.model import load_model, translate_whole
+from semst.run_folder import read_log
+from semst.synthetic.scenes import write_scenes
+from semst.training import train
+
+sys.path.insert(0, str(ROOT / "reproduce/tools"))
+import keep_course  # noqa: E402
+
+CHAPTERS = sorted((ROOT / "nbs").glob("0*.ipynb"))
+COURSE = ROOT / "reproduce/weights/course"
+KEPT = sorted(COURSE.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_has_a_table_of_choices_and_solved_exercises(chapter):
+    cells = json.loads(chapter.read_text())["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    assert "the paper says" in text and "we chose" in text
+    assert "## Exercises" in text
+    assert (ROOT / "nbs/solutions" / chapter.name).exists()
+
+
+def test_the_chapters_are_numbered_from_0_to_9():
+    assert [int(chapter.stem[:2]) for chapter in CHAPTERS] == list(range(10))
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
+def test_kept_weights_have_their_digest_and_translate(path):
+    check_kept(path)
+    y = translate_whole(load_model(path), torch.zeros(1, 3, 64, 64)).fused
+    assert y.shape == (1, 3, 64, 64) and y.isfinite().all()
+
+
+def test_the_kept_steps_belong_to_the_kept_log():
+    notes = [check_kept(path) for path in KEPT if path.stem.startswith("step_")]
+    assert len(notes) >= 3 and len({note["pair"] for note in notes}) == 1
+    assert all(note["config"] == notes[0]["config"] for note in notes)
+    assert read_log(COURSE / "log.jsonl")[-1]["step"] == notes[-1]["step"] == notes[-1]["steps"]
+
+
+def test_a_run_is_kept_at_each_checkpoint_and_replaces_the_one_before(tmp_path, monkeypatch):
+    for look in ("summer", "winter"):
+        write_scenes(tmp_path / look, look, n=2, size=32)
+    config = PRESETS["tiny"].replace(crop=32, ngf=4, ndf=4, embed_dim=8, patches=8, centres=4,
+                                     steps=4, log_every=1, checkpoint_every=2, cache=True)
+    data = tmp_path / "summer/images", tmp_path / "winter/images"
+    train(data, tmp_path / "run", config, hooks=[Log(), Checkpoints()])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "step_00000009.safetensors").write_bytes(b"of an older training")
+    monkeypatch.setattr(keep_course, "kept_folder", lambda _: kept)
+    monkeypatch.setattr(sys, "argv", ["keep_course.py", str(tmp_path / "run"), "summer2winter"])
+    keep_course.main()
+    files = sorted(kept.glob("*.safetensors"))
+    assert [path.stem for path in files] == ["step_00000002", "step_00000004"]
+    assert [check_kept(path)["step"] for path in files] == [2, 4]
+    assert len(read_log(kept / "log.jsonl")) == 4
+    files[0].write_bytes(files[1].read_bytes())
+    with pytest.raises(InputError, match="digest"):
+        check_kept(files[0])
