@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'FLAT', 'ABOUT', 'MEMORY', 'Group', 'choices', 'parse', 'one_line_warnings', 'explain', 'main']
 
-# %% ../nbs/A15_command_line.ipynb #4aa92f80
+# %% ../nbs/A15_command_line.ipynb #8ea01431
 import contextlib
 import os
 import sys
@@ -17,8 +17,9 @@ import tyro
 
 from . import __version__
 from .commands.data import DataCheck, DataDraw
+from .commands.demo import Demo
 from .commands.info import Info
-from .commands.models import Export
+from .commands.models import Export, Import
 from .commands.study import StudyCollect, StudyMake, StudyReport
 from .commands.train import Train, starting_point
 from .commands.translate import Translate
@@ -26,7 +27,7 @@ from .data import InputError
 from .device import ran_out_of_memory
 from .training import NonFiniteLoss
 
-# %% ../nbs/A15_command_line.ipynb #f642389f
+# %% ../nbs/A15_command_line.ipynb #ca9f7fd9
 class Group(NamedTuple):
     "Subcommands below one word."
     about: str                   # one line for the help text
@@ -38,6 +39,8 @@ COMMANDS: dict[str, type | Group] = {
     "translate": Translate,
     "info": Info,
     "export": Export,
+    "import": Import,
+    "demo": Demo,
     "data": Group("Check folders of pictures, or draw some.",
                   {"check": DataCheck, "draw": DataDraw}),
     "study": Group("Ask people which translation is better.",

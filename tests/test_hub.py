@@ -1,11 +1,15 @@
 "Models that travel: a folder, the Hub (a folder stands for it), and the model in the package."
 import json
 import shutil
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from test_cli import main, mistake
 
 from semst import SemST, hub
 from semst.config import ModelConfig
@@ -105,3 +109,16 @@ def test_the_package_has_a_small_model():
     assert about["source"] and about["target"]
     y = model.translate(torch.rand(3, 64, 64) * 2 - 1)
     assert y.shape == (3, 64, 64) and y.std() > 0.05
+
+
+def test_the_demo_is_a_picture_of_four_scenes(tmp_path, capsys):
+    start = time.process_time()
+    assert main(["demo", str(tmp_path / "demo.png")]) == 0
+    assert time.process_time() - start < 10
+    assert str(tmp_path / "demo.png") in capsys.readouterr().out
+    with Image.open(tmp_path / "demo.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    cell = [pixels[28:220, 6 + 198 * column:198 + 198 * column] for column in range(3)]
+    assert np.abs(cell[0] - cell[1]).mean() > 10          # a translation is not its source
+    assert np.abs(cell[1] - cell[2]).mean() < np.abs(cell[0] - cell[2]).mean()
+    assert "name it .png" in mistake(capsys, "demo", tmp_path / "demo.txt")
