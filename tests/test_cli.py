@@ -11,15 +11,20 @@ from semst.cli import main
 from semst.synthetic.scenes import write_scenes
 from semst.training import NonFiniteLoss
 
-TINY = ["--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4", "--patches", "32", "--steps", "4", "--workers", "0",
-        "--log-every", "1", "--checkpoint-every", "2"]
+TINY = [
+    "--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4",
+    "--patches", "32", "--steps", "4", "--workers", "0", "--log-every", "1",
+    "--checkpoint-every", "2",
+]
 
 
 @pytest.fixture(scope="module")
-def horses(tmp_path_factory): return write(tmp_path_factory, "horse")
+def horses(tmp_path_factory):
+    return write(tmp_path_factory, "horse")
 
 @pytest.fixture(scope="module")
-def zebras(tmp_path_factory): return write(tmp_path_factory, "zebra")
+def zebras(tmp_path_factory):
+    return write(tmp_path_factory, "zebra")
 
 def write(tmp_path_factory, kind):
     root = tmp_path_factory.mktemp(kind)
@@ -30,7 +35,10 @@ def write(tmp_path_factory, kind):
 def finished(tmp_path_factory, horses, zebras):
     "A run that the command itself trained."
     run = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["train", "--source", str(horses), "--target", str(zebras), "--out", str(run), *TINY]) == 0
+    assert (
+        main(["train", "--source", str(horses), "--target", str(zebras), "--out", str(run), *TINY])
+        == 0
+    )
     return run
 
 def mistake(capsys, *argv):
@@ -48,7 +56,11 @@ def test_train_leaves_weights_and_what_info_reads(finished, capsys):
     assert list(finished.rglob("*.safetensors"))
     assert main(["info", str(finished)]) == 0
     out = capsys.readouterr().out
-    for part in ("4 of 4", "images, source", "gan", "lambda_ts", "ngf", "parameters", "average.safetensors"): assert part in out, part
+    for part in (
+        "4 of 4", "images, source", "gan", "lambda_ts", "ngf", "parameters",
+        "average.safetensors",
+    ):
+        assert part in out, part
 
 
 def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
@@ -58,10 +70,16 @@ def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
     assert main([str(w) for w in words] + ["--resume"]) == 0
     assert (tmp_path / "r/checkpoints/step_00000004").exists()
     shutil.rmtree(tmp_path / "r/checkpoints/step_00000004")
-    assert main(["train", "--out", str(tmp_path / "r"), "--resume"]) == 0                # everything else stands in the run
+    # everything else stands in the run
+    assert main(["train", "--out", str(tmp_path / "r"), "--resume"]) == 0
     assert (tmp_path / "r/checkpoints/step_00000004").exists()
-    assert "began with lr = 0.0004, not 0.1" in mistake(capsys, "train", "--out", tmp_path / "r", "--resume", "--lr", "0.1")
-    assert "began with" in mistake(capsys, "train", "--out", tmp_path / "r", "--resume", "--preset", "tiny", "--crop", "32")   # another preset is not ignored
+    assert "began with lr = 0.0004, not 0.1" in mistake(
+        capsys, "train", "--out", tmp_path / "r", "--resume", "--lr", "0.1"
+    )
+    # another preset is not ignored
+    assert "began with" in mistake(
+        capsys, "train", "--out", tmp_path / "r", "--resume", "--preset", "tiny", "--crop", "32"
+    )
     assert "already holds a run" in mistake(capsys, *words)
 
 
@@ -72,9 +90,12 @@ def test_translate_a_folder_keeps_names_sizes_and_subfolders(finished, tmp_path)
     Image.fromarray(rgb[..., 0]).save(tmp_path / "in/deep/grey.jpg")
     Image.fromarray((rgb[..., 0].astype(np.uint16) * 257)).save(tmp_path / "in/sixteen.tif")
     assert main(["translate", str(finished), str(tmp_path / "in"), str(tmp_path / "out")]) == 0
-    results = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*"))
+    results = sorted(
+        p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.*")
+    )
     assert results == ["a.png", "deep/grey.jpg", "sixteen.tif"]
-    modes = {"a.png": "RGB", "deep/grey.jpg": "L", "sixteen.tif": "I;16"}       # grey stays grey, 16 bits stay
+    # grey stays grey, 16 bits stay
+    modes = {"a.png": "RGB", "deep/grey.jpg": "L", "sixteen.tif": "I;16"}
     for name in results:
         with Image.open(tmp_path / "out" / name) as image:
             assert image.size == (97, 61) and image.mode == modes[name]
@@ -84,7 +105,11 @@ def test_translate_one_picture_to_a_file_or_into_a_folder(finished, horses, tmp_
     picture = horses / "00000.png"
     assert main(["translate", str(finished), str(picture), str(tmp_path / "b.png")]) == 0
     assert main(["translate", str(finished), str(picture), str(tmp_path / "new")]) == 0
-    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "new/00000.png").read_bytes() != picture.read_bytes()
+    assert (
+        (tmp_path / "b.png").read_bytes()
+        == (tmp_path / "new/00000.png").read_bytes()
+        != picture.read_bytes()
+    )
 
 
 def test_the_library_call_gives_what_the_command_gives(finished, horses, tmp_path):
@@ -97,21 +122,31 @@ def test_the_library_call_gives_what_the_command_gives(finished, horses, tmp_pat
 
 def test_a_warning_is_one_line(horses, zebras, tmp_path, capsys):
     shutil.copytree(horses, tmp_path / "horses")
-    go = ["train", "--source", str(tmp_path / "horses"), "--target", str(zebras), "--out", str(tmp_path / "run"), *TINY]
+    go = [
+        "train", "--source", str(tmp_path / "horses"), "--target", str(zebras), "--out",
+        str(tmp_path / "run"), *TINY,
+    ]
     assert main(go) == 0
     replaced = sorted((tmp_path / "horses").iterdir())[0]
     Image.open(replaced).save(replaced, compress_level=0)
     capsys.readouterr()
     assert main([*go, "--resume"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "sizes" in line]
-    assert said == [f"semst: {tmp_path / 'horses'}: some images have other sizes in bytes than when {tmp_path / 'run'} began; going on with them as they are"]
+    assert said == [
+        f"semst: {tmp_path / 'horses'}: some images have other sizes in bytes than when "
+        f"{tmp_path / 'run'} began; going on with them as they are"
+    ]
 
 
 def test_one_bad_picture_does_not_cost_the_others(finished, horses, tmp_path, capsys):
     shutil.copytree(horses, tmp_path / "in")
     (tmp_path / "in/00002.png").write_text("no picture")
     assert "00002.png" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "00003.png"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "00000.png",
+        "00001.png",
+        "00003.png",
+    ]
 
 
 def test_several_bad_pictures_have_a_line_each(finished, horses, tmp_path, capsys):
@@ -120,40 +155,65 @@ def test_several_bad_pictures_have_a_line_each(finished, horses, tmp_path, capsy
     (tmp_path / "in/00002.png").write_text("")
     assert main(["translate", str(finished), str(tmp_path / "in"), str(tmp_path / "out")]) == 2
     lines = capsys.readouterr().err.splitlines()[-3:]
-    assert lines[0] == "semst: 2 images failed:" and "00001.png" in lines[1] and "00002.png" in lines[2]
+    assert lines[0] == "semst: 2 images failed:"
+    assert "00001.png" in lines[1]
+    assert "00002.png" in lines[2]
 
 
 def test_a_result_that_cannot_be_written_is_named(finished, horses, tmp_path, capsys):
-    Image.new("RGB", (17000, 8)).save(tmp_path / "long.png")                        # WebP ends at 16383 pixels
+    # WebP ends at 16383 pixels
+    Image.new("RGB", (17000, 8)).save(tmp_path / "long.png")
     line = mistake(capsys, "translate", finished, tmp_path / "long.png", tmp_path / "long.webp")
     assert "long.webp: cannot be written" in line and not (tmp_path / "long.webp").exists()
 
 
-@pytest.mark.parametrize("error, code, says", [
-    (PermissionError(13, "Permission denied", "/there"), 2, "/there: Permission denied"),
-    (OSError(28, "No space left on device"), 2, "No space left on device"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 1, "out of memory: try a smaller --crop"),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
-    (type("InductorError", (RuntimeError,), dict(__module__="torch._inductor.exc"))("InvalidCxxCompiler: none found\n\nSet TORCH_LOGS"), 1,
-     "could not be compiled (InvalidCxxCompiler: none found): train without --compile"),
-    (NonFiniteLoss("step 3: gan = nan"), 1, "step 3: gan = nan"),
-    (KeyboardInterrupt(), 130, "stopped"),
-])
-def test_what_goes_wrong_on_the_way_is_one_line(finished, horses, capsys, monkeypatch, error, code, says):
-    def fail(*_): raise error
+@pytest.mark.parametrize(
+    "error, code, says",
+    [
+        (PermissionError(13, "Permission denied", "/there"), 2, "/there: Permission denied"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            1,
+            "out of memory: try a smaller --crop",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+        (
+            type("InductorError", (RuntimeError,), dict(__module__="torch._inductor.exc"))(
+                "InvalidCxxCompiler: none found\n\nSet TORCH_LOGS"
+            ),
+            1,
+            "could not be compiled (InvalidCxxCompiler: none found): train without --compile",
+        ),
+        (NonFiniteLoss("step 3: gan = nan"), 1, "step 3: gan = nan"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_goes_wrong_on_the_way_is_one_line(
+    finished, horses, capsys, monkeypatch, error, code, says
+):
+    def fail(*_):
+        raise error
     monkeypatch.setattr("semst.commands.train.train", fail)
-    assert main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"]) == code
+    assert (
+        main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"])
+        == code
+    )
     err = capsys.readouterr().err
     assert err.startswith("semst: ") and says in err and "Traceback" not in err
 
 
 def test_an_error_of_ours_is_not_hidden(horses, monkeypatch):
-    def fail(*_): raise RuntimeError("shapes do not match")
+    def fail(*_):
+        raise RuntimeError("shapes do not match")
     monkeypatch.setattr("semst.commands.train.train", fail)
-    with pytest.raises(RuntimeError, match="shapes"): main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"])
+    with pytest.raises(RuntimeError, match="shapes"):
+        main(["train", "--source", str(horses), "--target", str(horses), "--out", "nowhere"])
 
 
-def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, tmp_path, capsys, monkeypatch):
+def test_a_picture_too_large_for_the_memory_costs_only_itself(
+    finished, horses, tmp_path, capsys, monkeypatch
+):
     from semst.commands import translate as command
     right, calls = command.translate_whole, []
 
@@ -163,7 +223,9 @@ def test_a_picture_too_large_for_the_memory_costs_only_itself(finished, horses, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return right(model, x)
     monkeypatch.setattr(command, "translate_whole", translate)
-    assert "00001.png: too large for this machine's memory" in mistake(capsys, "translate", finished, horses, tmp_path / "out")
+    assert "00001.png: too large for this machine's memory" in mistake(
+        capsys, "translate", finished, horses, tmp_path / "out"
+    )
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
@@ -175,10 +237,18 @@ def test_folders_of_other_channel_counts_train_and_translate(tmp_path, channels,
         for i in range(4):
             pixels = np.random.default_rng(i).integers(0, 255, shape, np.uint8)
             Image.fromarray(pixels).save(tmp_path / domain / f"{i}.png")
-    words = ["--source", tmp_path / "a", "--target", tmp_path / "b", "--out", tmp_path / "run", *TINY]
+    words = [
+        "--source", tmp_path / "a", "--target", tmp_path / "b", "--out", tmp_path / "run",
+        *TINY,
+    ]
     words += ["--in-channels", channels, "--out-channels", channels]
     assert main(["train", *map(str, words)]) == 0
-    assert main(["translate", str(tmp_path / "run"), str(tmp_path / "a/0.png"), str(tmp_path / "y.png")]) == 0
+    assert (
+        main(
+            ["translate", str(tmp_path / "run"), str(tmp_path / "a/0.png"), str(tmp_path / "y.png")]
+        )
+        == 0
+    )
     with Image.open(tmp_path / "y.png") as image:
         assert image.mode == mode and image.size == (48, 48)
 
@@ -187,7 +257,10 @@ def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "r")
     said = {}
     for rings in (0.0, 1.0):
-        with open(tmp_path / "r/log.jsonl", "a") as log: log.write(json.dumps(dict(step=5, d_loss=0.001, alarm_d_won=rings, alarm_inverted=0.0)) + "\n")
+        with open(tmp_path / "r/log.jsonl", "a") as log:
+            log.write(
+                json.dumps(dict(step=5, d_loss=0.001, alarm_d_won=rings, alarm_inverted=0.0)) + "\n"
+            )
         assert main(["info", str(tmp_path / "r")]) == 0
         said[rings] = capsys.readouterr().out
     assert "alarm" not in said[0.0] and "it has won" in said[1.0] and "inverted" not in said[1.0]
@@ -195,7 +268,8 @@ def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):
 
 def test_info_shows_losses_and_settings_of_one_name_apart(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "r")
-    with (tmp_path / "r/log.jsonl").open("a") as log: log.write('{"step": 5, "ga')   # as a killed run leaves it
+    with (tmp_path / "r/log.jsonl").open("a") as log:
+        log.write('{"step": 5, "ga')   # as a killed run leaves it
     assert main(["info", str(tmp_path / "r")]) == 0
     rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     gan = [row[1] for row in rows if row[0] == "gan"]
@@ -210,61 +284,81 @@ def test_version(capsys):
 
 
 def test_a_closed_pipe_is_no_mistake(finished, capfd, monkeypatch):
-    def fail(*_): raise BrokenPipeError(32, "Broken pipe")
+    def fail(*_):
+        raise BrokenPipeError(32, "Broken pipe")
     monkeypatch.setattr("semst.commands.info.read_run", fail)
     monkeypatch.setattr("semst.cli.os.dup2", lambda *_: None)
     assert main(["info", str(finished)]) == 0 and capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("words, says", [
-    ("translate {run} {data} {data}/results", "lies inside"),
-    ("translate {run} {data} {data}/00000.png", "is a file: name a folder"),
-    ("translate {run} {data}/00000.png out.txt", "results are written as .png"),
-    ("translate {run} {data}/00000.png /dev/null", "is a file: name a folder for the results, or a picture"),
-    ("translate {run}", "INPUT"),
-    ("train --source {data} --target {data} --out out --steps 1e3", "--steps"),
-    ("train --source {data} --target {data} --out out --lr fast", "fast"),
-    ("train --source {data} --target {data} --out out --crop 3.5", "3.5"),
-    ("train --stpes 3 --source {data} --target {data} --out out", "--stpes"),
-    ("train --souce 3", "--souce"),
-    ("train --source {data} --target {data} --out out --preset tiny --crop 30", "crop 30 must be"),
-    ("translate {run} nowhere out", "nowhere: no such file or folder"),
-    ("translate {data} {data} out", "is not a run of semst"),
-    ("translate nowhere {data} out", "nowhere: no such run"),
-    ("translate {run} {data} {data}", "is an input"),
-    ("translate {run} {data}/00000.png {data}/00000.png", "is an input"),
-    ("translate {run} {data}/00000.png {data}", "is an input"),
-    ("translate {run} {empty} out", "no images in it"),
-    ("translate {run} {data}", "OUTPUT"),
-    ("info {data}", "is not a run of semst"),
-    ("info {data}/00000.png", "is not a run of semst"),
-    ("train --source nowhere --target {data} --out out", "nowhere: no such folder"),
-    ("train --source {empty} --target {data} --out out", "no images in it"),
-    ("train --source {data} --target {data}/00000.png --out out", "is a file; a folder of images is needed"),
-    ("train --source {data} --target {data} --out out", "smaller than the crop"),
-    ("train --source {data} --target {data} --out out --preset tiny --crop 30", "crop 30 must be a multiple of 4"),
-    ("train --source {data} --target {data} --out out --preset tyni", "'tyni'"),
-    ("train --source {data} --target {data} --out out --lamda-ts 3", "--lamda-ts"),
-    ("train --source {data} --target {data} --out out --steps many", "many"),
-    ("train --source {data} --target {data} --out out --steps 0", "steps 0 must be at least 1"),
-    ("train --out nowhere --resume", "is not a run of semst"),
-    ("train --source {data} --out out", "--target"),
-    ("trian", "trian"),
-    ("", "{train, translate, info,"),
-    ("data", "{check, draw}"),
-    ("study", "{make, collect, report}"),
-    ("data check nowhere", "nowhere: no such folder"),
-    ("data check {data} {data} {data}", "3 folders: give one"),
-    ("data check {data} --sheet out.txt", "cannot be written"),
-    ("data draw out --look unicorn", "unicorn"),
-    ("study make --methods a=b --ours a --inputs {data} --out out", "needs another one"),
-    ("study report nowhere", "nowhere"),
-    ("study collect nowhere", "nowhere"),
-])
-def test_every_mistake_is_explained_and_code_2(finished, horses, tmp_path, capsys, monkeypatch, words, says):
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("translate {run} {data} {data}/results", "lies inside"),
+        ("translate {run} {data} {data}/00000.png", "is a file: name a folder"),
+        ("translate {run} {data}/00000.png out.txt", "results are written as .png"),
+        (
+            "translate {run} {data}/00000.png /dev/null",
+            "is a file: name a folder for the results, or a picture",
+        ),
+        ("translate {run}", "INPUT"),
+        ("train --source {data} --target {data} --out out --steps 1e3", "--steps"),
+        ("train --source {data} --target {data} --out out --lr fast", "fast"),
+        ("train --source {data} --target {data} --out out --crop 3.5", "3.5"),
+        ("train --stpes 3 --source {data} --target {data} --out out", "--stpes"),
+        ("train --souce 3", "--souce"),
+        (
+            "train --source {data} --target {data} --out out --preset tiny --crop 30",
+            "crop 30 must be",
+        ),
+        ("translate {run} nowhere out", "nowhere: no such file or folder"),
+        ("translate {data} {data} out", "is not a run of semst"),
+        ("translate nowhere {data} out", "nowhere: no such run"),
+        ("translate {run} {data} {data}", "is an input"),
+        ("translate {run} {data}/00000.png {data}/00000.png", "is an input"),
+        ("translate {run} {data}/00000.png {data}", "is an input"),
+        ("translate {run} {empty} out", "no images in it"),
+        ("translate {run} {data}", "OUTPUT"),
+        ("info {data}", "is not a run of semst"),
+        ("info {data}/00000.png", "is not a run of semst"),
+        ("train --source nowhere --target {data} --out out", "nowhere: no such folder"),
+        ("train --source {empty} --target {data} --out out", "no images in it"),
+        (
+            "train --source {data} --target {data}/00000.png --out out",
+            "is a file; a folder of images is needed",
+        ),
+        ("train --source {data} --target {data} --out out", "smaller than the crop"),
+        (
+            "train --source {data} --target {data} --out out --preset tiny --crop 30",
+            "crop 30 must be a multiple of 4",
+        ),
+        ("train --source {data} --target {data} --out out --preset tyni", "'tyni'"),
+        ("train --source {data} --target {data} --out out --lamda-ts 3", "--lamda-ts"),
+        ("train --source {data} --target {data} --out out --steps many", "many"),
+        ("train --source {data} --target {data} --out out --steps 0", "steps 0 must be at least 1"),
+        ("train --out nowhere --resume", "is not a run of semst"),
+        ("train --source {data} --out out", "--target"),
+        ("trian", "trian"),
+        ("", "{train, translate, info,"),
+        ("data", "{check, draw}"),
+        ("study", "{make, collect, report}"),
+        ("data check nowhere", "nowhere: no such folder"),
+        ("data check {data} {data} {data}", "3 folders: give one"),
+        ("data check {data} --sheet out.txt", "cannot be written"),
+        ("data draw out --look unicorn", "unicorn"),
+        ("study make --methods a=b --ours a --inputs {data} --out out", "needs another one"),
+        ("study report nowhere", "nowhere"),
+        ("study collect nowhere", "nowhere"),
+    ],
+)
+def test_every_mistake_is_explained_and_code_2(
+    finished, horses, tmp_path, capsys, monkeypatch, words, says
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    line = mistake(capsys, *words.format(run=finished, data=horses, empty=tmp_path / "empty").split())
+    line = mistake(
+        capsys, *words.format(run=finished, data=horses, empty=tmp_path / "empty").split()
+    )
     assert says in line, line
     assert not (tmp_path / "out").exists(), "a mistake must leave nothing behind"
 
@@ -278,7 +372,9 @@ def test_a_damaged_run_is_named(finished, horses, tmp_path, capsys):
     assert "config.json" in mistake(capsys, "info", tmp_path / "r")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["translate", "--help"], ["info", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["train", "--help"], ["translate", "--help"], ["info", "--help"]]
+)
 def test_help_reads_well(words, capsys):
     assert main(words) == 0
     out = capsys.readouterr().out
@@ -292,7 +388,9 @@ def test_an_output_that_is_another_name_of_an_input_is_refused(finished, horses,
     shutil.copy(horses / "00000.png", tmp_path / "in/a.png")
     os.link(tmp_path / "in/a.png", tmp_path / "out/a.png")
     before = (tmp_path / "in/a.png").read_bytes()
-    assert "is an input" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out")
+    assert "is an input" in mistake(
+        capsys, "translate", finished, tmp_path / "in", tmp_path / "out"
+    )
     assert (tmp_path / "in/a.png").read_bytes() == before
 
 
@@ -305,37 +403,63 @@ def test_every_option_explains_itself():
             continue
         for f in fields(config):
             if not is_dataclass(getattr(config, f.name)):
-                assert get_field_docstring(type(config), f.name, ()), f"{type(config).__name__}.{f.name} has no comment"
+                assert get_field_docstring(type(config), f.name, ()), (
+                    f"{type(config).__name__}.{f.name} has no comment"
+                )
 
 
-def test_an_empty_word_is_refused_not_taken_for_this_folder(finished, tmp_path, capsys, monkeypatch):
+def test_an_empty_word_is_refused_not_taken_for_this_folder(
+    finished, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert "empty" in mistake(capsys, "translate", finished, "", tmp_path / "out")
 
 
-def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goes_in(finished, tmp_path, capsys):
+def test_in_tiles_a_damaged_file_costs_only_itself_and_every_kind_of_picture_goes_in(
+    finished, tmp_path, capsys
+):
     tifffile = pytest.importorskip("tifffile")
     pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()
-    tifffile.imwrite(tmp_path / "in/a.tif", pixels, tile=(32, 32), photometric="rgb", compression="zlib")
+    tifffile.imwrite(
+        tmp_path / "in/a.tif", pixels, tile=(32, 32), photometric="rgb", compression="zlib"
+    )
     whole = (tmp_path / "in/a.tif").read_bytes()
     (tmp_path / "in/b.tif").write_bytes(whole[:len(whole) // 2])
-    exif = Image.Exif(); exif[274] = 6                               # to be turned by a quarter
+    exif = Image.Exif()
+    exif[274] = 6                               # to be turned by a quarter
     Image.fromarray(pixels).save(tmp_path / "in/c.tif", exif=exif)
     Image.fromarray(pixels).convert("CMYK").save(tmp_path / "in/d.tif")
     Image.fromarray(pixels).save(tmp_path / "in/e.png")
-    assert "b.tif: cannot be decoded, it is damaged: piece" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out", "--tile", "64")
+    assert "b.tif: cannot be decoded, it is damaged: piece" in mistake(
+        capsys, "translate", finished, tmp_path / "in", tmp_path / "out", "--tile", "64"
+    )
     sizes = {}
     for file in sorted((tmp_path / "out").iterdir()):
-        with Image.open(file) as image: sizes[file.name] = image.size
+        with Image.open(file) as image:
+            sizes[file.name] = image.size
     assert sizes == {"a.tif": (70, 90), "c.tif": (90, 70), "d.tif": (70, 90), "e.png": (70, 90)}
-    assert "--mode approximate is a way to translate in tiles" in mistake(capsys, "translate", finished, tmp_path / "in", tmp_path / "out2", "--mode", "approximate")
+    assert "--mode approximate is a way to translate in tiles" in mistake(
+        capsys, "translate", finished, tmp_path / "in", tmp_path / "out2", "--mode", "approximate"
+    )
 
 
-def test_a_tiff_too_large_for_pillow_becomes_a_png_in_tiles(finished, tmp_path, monkeypatch, capsys):
+def test_a_tiff_too_large_for_pillow_becomes_a_png_in_tiles(
+    finished, tmp_path, monkeypatch, capsys
+):
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((90, 70, 3), np.uint8), photometric="rgb")
     Image.fromarray(np.zeros((90, 70, 3), np.uint8)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert main(["translate", str(finished), str(tmp_path / "large.tif"), str(tmp_path / "out.png"), "--tile", "64"]) == 0
-    assert "save it as an RGB or grey TIFF" in mistake(capsys, "translate", finished, tmp_path / "large.png", tmp_path / "out2.png", "--tile", "64")
+    assert (
+        main(
+            [
+                "translate", str(finished), str(tmp_path / "large.tif"),
+                str(tmp_path / "out.png"), "--tile", "64",
+            ]
+        )
+        == 0
+    )
+    assert "save it as an RGB or grey TIFF" in mistake(
+        capsys, "translate", finished, tmp_path / "large.png", tmp_path / "out2.png", "--tile", "64"
+    )
