@@ -24,7 +24,7 @@ from .files import InputError, atomic, check_file
 from .model import Branch, SemST, TensorOps, View, translate_whole
 
 # %% ../nbs/A52_export.ipynb #3a4021c8
-def mirrored(n: int, m: int) -> Int[Tensor, "m"]:
+def mirrored(n: int | torch.SymInt, m: int | torch.SymInt) -> Int[Tensor, "m"]:
     "Indices 0..m-1 folded into 0..n-1 by reflection at the edges, without a branch; n is above 1."
     i = torch.arange(m)
     period = torch.full_like(i, 2 * (n - 1))

@@ -135,7 +135,7 @@ def check_resumed(run: Path, about: dict, config: TrainConfig, tell: bool) -> No
 
 @contextmanager
 def run_lock(run: Path, is_main: bool, anyone: Callable[[bool], bool]) -> Iterator[None]:
-    """The run's folder belongs to this training inside; `InputError` if another one is at it.
+    """The run's folder belongs to this training inside; `InputError` if another one writes into it.
     The lock is the operating system's and ends with the process."""
     lock, taken = FileLock(run / ".lock"), False
     if is_main:

@@ -124,7 +124,7 @@ class Pixels(Protocol):
     "An array (h, w), (h, w, 3) or (h, w, 4) of 8 bits that can be sliced by rows and columns."
     @property
     def shape(self) -> tuple[int, ...]:
-        ...
+        "Height, width and, if there are several, channels."
 
     def __getitem__(self, window: tuple[slice, slice], /) -> np.ndarray:
         ...

@@ -164,7 +164,9 @@ def together(
 
 # %% ../nbs/A14_runs.ipynb #2d653ba1
 class Training:
-    "A training at work: what hooks can reach."
+    """What hooks reach: `state` (networks, optimisers, step), `run` (its folder), `config`.
+
+    Also `hooks`, `previews` (four samples, always the same), `about` (what config.json says)."""
     def __init__(self, state: TrainState, run: Path, hooks: list[Hook], about: dict):
         self.state, self.run, self.hooks, self.about = state, run, hooks, about
         self.config = state.config
@@ -273,13 +275,14 @@ def train(
     data,                                  # (source folder, target folder), or a dataset of pairs
     run: str | Path,                       # its folder: config.json, log, samples, checkpoints
     config: TrainConfig = TrainConfig(),
-    hooks: list[Hook] | None = None,       # None: `default_hooks()`
+    hooks: list[Hook] | None = None,       # None: `default_hooks()`, which log and keep checkpoints
     resume: bool = False,                  # go on from the run's last checkpoint
     method: Method | None = None,          # None: the one that `config.method` names
     accelerator: Accelerator | None = None,  # None: a new one
 ) -> SemST:
-    """Train a translator; returns it ready to translate.
+    """Train a translator; returns it ready to translate (the average of the weights, if any).
 
+    Pictures are (channels, h, w) in [-1, 1]. Without the hook `Checkpoints` no weights are kept.
     `InputError` for a mistake in what is given; `NonFiniteLoss` if numbers overflow;
     `KeyboardInterrupt` after a checkpoint if the training was stopped."""
     run, engine = Path(run), accelerator or Accelerator()

@@ -1,0 +1,1 @@
+"The comparison of methods: protocol, data, experiments, figures."

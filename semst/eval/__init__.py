@@ -1,0 +1,1 @@
+"Measures: evaluators, labels, distances, scores, statistics."

@@ -47,6 +47,7 @@ def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0
 
 # %% ../../nbs/A30_statistics.ipynb #37d23c82
 def check_votes(k: int, n: int):
+    "`InputError` unless n votes can hold k choices."
     if n < 1 or not 0 <= k <= n:
         raise InputError(f"{k} of {n}: n must be positive and k between 0 and n")
 

@@ -1,0 +1,1 @@
+"The user study: sets, page, votes, widget, report."

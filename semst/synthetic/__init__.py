@@ -1,0 +1,1 @@
+"Scenes that are drawn, each with an exact mask."
