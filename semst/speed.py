@@ -147,7 +147,7 @@ class CachedCrops(UnpairedCrops):
                        for domain, files in self.files.items() for file in files})
 
         def decoded(key):
-            pixels = torch.from_numpy(np.ascontiguousarray(self.pixels(*key)))
+            pixels = torch.from_numpy(np.array(self.pixels(*key)))
             return pixels.permute(2, 0, 1).contiguous().to(device)
         with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
             self.pictures = dict(zip(keys, pool.map(decoded, keys)))
