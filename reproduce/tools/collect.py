@@ -41,7 +41,9 @@ def main():
             experiment, trials = pilot_experiment(results, args.profile, pair), pilot_trials()
         else:
             experiment, plan = open_experiment(results, args.profile, pair), PROFILES[args.profile]
-            trials = reference_trials(pair, plan) + training_trials(pair, plan)
+            trials = training_trials(pair, plan)
+            seeds = {trial.seed for trial in trials if done(experiment, trial)}
+            trials = [t for t in reference_trials(pair, plan) if t.seed in seeds] + trials
         for trial in trials:
             if done(experiment, trial):
                 rows.append(row_of(experiment, trial))

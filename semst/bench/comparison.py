@@ -143,18 +143,19 @@ def best_other(rows: Sequence[dict]) -> str | None:
     return max(means, key=lambda method: means[method], default=None)
 
 def summary(rows: Sequence[dict]) -> list[list[str]]:
-    "One screen: references, CUT, the best other baseline and SemST on every pair."
+    "One screen: references, GAN, CUT, the best other baseline and SemST on every pair."
     pairs = {pair: [row for row in rows if row["pair"] == pair] for pair in PAIRS}
     pairs = {pair: found for pair, found in pairs.items() if values(found, "semst")}
     lines = [["downstream mIoU (flipped)", *(PAIRS[pair].title for pair in pairs)]]
-    for name in ("copy", "matrix", "cut", "best other", "semst", "oracle"):
+    for name in ("copy", "matrix", "gan", "cut", "best other", "semst", "oracle"):
         cells = []
         for found in pairs.values():
             method = (best_other(found) or "") if name == "best other" else name
             miou, flips = (values(found, method, m) for m in ("downstream", "flips"))
             of = f"{title_of(method)}: " if name == "best other" and miou else ""
             cells.append(f"{of}{np.mean(miou):.3f} ({np.mean(flips):.0%})" if miou else "")
-        lines.append(["best other" if name == "best other" else title_of(name), *cells])
+        if any(cells):
+            lines.append(["best other" if name == "best other" else title_of(name), *cells])
     return lines
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
