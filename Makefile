@@ -27,7 +27,7 @@ unlock: .venv/ready
 	snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --unlock --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)))
 
 test: .venv/ready
-	nbdev_test --path nbs --n_workers 2 --timing
+	SEMST_COURSE_STEPS=30 nbdev_test --path nbs --n_workers 2 --timing
 	nbdev_test --path nbs/solutions --n_workers 2
 	python -m pytest
 
