@@ -75,7 +75,7 @@ class Compared:
 
     @cached_property
     def embeds(self) -> tuple[list[Tensor], list[Tensor]]:
-        "Embeddings at the sampled places: q of the translation; k of the source, without gradient."
+        "Embeddings at sampled locations: q of the translation; k of the source, without gradient."
         (feats_q, feats_k), embed = self.feats, self.network.embedder
         with self.state.autocast():
             embeds_q = embed(feats_q, self.places)
