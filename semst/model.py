@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Box', 'local_box', 'resize_to', 'fuse', 'View', 'Branch', 'new_generator', 'Translation', 'TensorOps', 'SemST',
-           'two_scales', 'rename_old_branches', 'mirror_index', 'pad_to_multiple', 'translate_whole', 'save_model',
-           'checkpoints', 'find_weights', 'model_config_of', 'load_model']
+           'two_scales', 'mirror_index', 'pad_to_multiple', 'translate_whole', 'save_model', 'checkpoints',
+           'rename_old_branches', 'find_weights', 'model_config_of', 'load_model']
 
 # %% ../nbs/07_two_scales.ipynb #9f65999b
 import json
@@ -60,7 +60,7 @@ class Box(NamedTuple):
 def local_box(
     crop: int,                      # side of the global crop, pixels
     local_crop: int,                # side of the local crop, pixels
-    generator: torch.Generator,     # decides the place
+    generator: torch.Generator,     # decides the location
 ) -> Box:
     "A random local box inside the global crop, its corner on a multiple of 8 (HRDA's grid)."
     places = (crop - local_crop) // 8 + 1
@@ -223,15 +223,6 @@ def two_scales(model: SemST, x_src, box: Box | None, ops) -> Translation:
     fused = ops.fuse(y_global, y_local, scale_map)
     return Translation(fused, {"global": context, "local": detail}, scale_map, y_global, y_local)
 
-
-def rename_old_branches(state: dict[str, Tensor], prefix: str = "") -> None:
-    "Weights of earlier versions, in place: `branches.global.` is `global_branch.` today."
-    for name in list(state):
-        for branch in ("global", "local"):
-            old = f"{prefix}branches.{branch}."
-            if name.startswith(old):
-                state[f"{prefix}{branch}_branch.{name.removeprefix(old)}"] = state.pop(name)
-
 # %% ../nbs/07_two_scales.ipynb #570b255a
 def mirror_index(n: int, m: int) -> Int[Tensor, "m"]:
     "Indices 0..m-1 folded into 0..n-1 by reflection at the edges; m may be many times n."
@@ -277,6 +268,15 @@ def checkpoints(run: str | Path) -> list[Path]:
     "The checkpoints of a run, oldest first; folders of other names do not count."
     names = "checkpoints/step_" + "[0-9]" * 8 + "/semst.safetensors"
     return sorted(file.parent for file in Path(run).glob(names))
+
+
+def rename_old_branches(state: dict[str, Tensor], prefix: str = "") -> None:
+    "Weights of earlier versions, in place: `branches.global.` is `global_branch.` today."
+    for name in list(state):
+        for branch in ("global", "local"):
+            old = f"{prefix}branches.{branch}."
+            if name.startswith(old):
+                state[f"{prefix}{branch}_branch.{name.removeprefix(old)}"] = state.pop(name)
 
 # %% ../nbs/07_two_scales.ipynb #7bea814b
 def find_weights(run: str | Path) -> Path:
