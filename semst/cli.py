@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'FLAT', 'ABOUT', 'MEMORY', 'Group', 'choices', 'parse', 'one_line_warnings', 'explain', 'main']
 
-# %% ../nbs/A15_command_line.ipynb #8ea01431
+# %% ../nbs/A15_command_line.ipynb #cdbc604d
 import contextlib
 import os
 import sys
@@ -20,6 +20,7 @@ from .commands.data import DataCheck, DataDraw
 from .commands.demo import Demo
 from .commands.info import Info
 from .commands.models import Export, Import
+from .commands.score import Score
 from .commands.study import StudyCollect, StudyMake, StudyReport
 from .commands.train import Train, starting_point
 from .commands.translate import Translate
@@ -27,7 +28,7 @@ from .data import InputError
 from .device import ran_out_of_memory
 from .training import NonFiniteLoss
 
-# %% ../nbs/A15_command_line.ipynb #ca9f7fd9
+# %% ../nbs/A15_command_line.ipynb #9a66de5d
 class Group(NamedTuple):
     "Subcommands below one word."
     about: str                   # one line for the help text
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type | Group] = {
     "train": Train,
     "translate": Translate,
     "info": Info,
+    "score": Score,
     "export": Export,
     "import": Import,
     "demo": Demo,

@@ -99,7 +99,8 @@ EVIDENCE = """
 
 
 COMMANDS = """A45_train_command A46_translate_command A47_info_command A48_study_command
-    A49_data_command A53_model_commands A57_demo_command A15_command_line""".split()
+    A49_data_command A53_model_commands A57_demo_command A58_score_command
+    A15_command_line""".split()
 
 
 def reading_order(notebook):

@@ -1,0 +1,105 @@
+"`semst score` over a run's checkpoints, and `semst train --from`."
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import TINY, finished, horses, main, mistake, zebras  # noqa: F401
+
+from semst import SemST
+from semst.eval.evaluator import Segmenter, save_segmenter
+from semst.synthetic.scenes import write_scenes
+
+
+def test_checkpoints_are_scored_beside_the_source(finished, horses, zebras, tmp_path, capsys,
+                                                  monkeypatch):
+    monkeypatch.setattr("semst.commands.score.cached_inception", lambda: None)
+    words = ["score", finished, "--source", horses, "--target", zebras, "--out", tmp_path / "out"]
+    assert main([str(word) for word in words]) == 0
+    said = capsys.readouterr().out
+    about = json.loads((tmp_path / "out/scores.json").read_text())
+    assert [row["step"] for row in about["scores"]] == ["source", 2, 4]
+    assert all(row["thumbnails"] > 0 for row in about["scores"]) and about["size"] == 32
+    assert "thumbnails" in said and "source" in said
+    if find_spec("matplotlib"):
+        with Image.open(tmp_path / "out/scores.png") as plot:
+            assert plot.width > 300
+
+
+def test_the_target_itself_has_no_distance(finished, horses, tmp_path, monkeypatch):
+    monkeypatch.setattr("semst.commands.score.cached_inception", lambda: None)
+    words = ["score", finished, "--source", horses, "--target", horses, "--out", tmp_path]
+    assert main([str(word) for word in words]) == 0
+    rows = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert rows[0]["thumbnails"] < 1e-3 < rows[1]["thumbnails"]
+
+
+def test_labels_are_read_by_an_evaluator(finished, tmp_path, capsys):
+    scenes = write_scenes(tmp_path / "horses", "horse", 4, 48, 0)
+    torch.manual_seed(0)
+    net = Segmenter(classes=8, width=4)
+    save_segmenter(net, tmp_path / "evaluator.safetensors")
+    words = ["score", finished, "--source", scenes / "images", "--target", scenes / "images",
+             "--labels", scenes / "labels", "--out", tmp_path / "out", "--size", 48]
+    assert "belong together" in mistake(capsys, *words)
+    words += ["--evaluator", tmp_path / "evaluator.safetensors"]
+    assert main([str(word) for word in words]) == 0
+    row = json.loads((tmp_path / "out/scores.json").read_text())["scores"][0]
+    assert 0 <= row["miou"] <= row["pixel_accuracy"] <= 1
+    truth = np.stack([np.asarray(Image.open(file)) for file in sorted(
+        (scenes / "labels").iterdir())])
+    x = np.stack([np.asarray(Image.open(file)) for file in sorted((scenes / "images").iterdir())])
+    with torch.no_grad():
+        read = net.eval()(torch.from_numpy(x).permute(0, 3, 1, 2) / 127.5 - 1).argmax(1).numpy()
+    assert row["pixel_accuracy"] == pytest.approx(np.mean(read == truth), abs=1e-3)
+
+
+def test_a_folder_without_checkpoints(horses, tmp_path, capsys):
+    said = mistake(capsys, "score", tmp_path, "--source", horses, "--target", horses)
+    assert "no checkpoint" in said
+
+
+# ---- train --from
+
+def train_words(source, target, out, *more):
+    words = ["train", "--source", source, "--target", target, "--out", out, "--preset", "tiny",
+             "--steps", 1, "--workers", 0, "--ndf", 4, "--patches", 32, *more]
+    return [str(word) for word in words]
+
+
+def test_a_training_begins_with_another_s_weights(finished, horses, zebras, tmp_path):
+    go = train_words(zebras, horses, tmp_path / "new", "--from", finished, "--lr", "1e-12")
+    assert main(go) == 0
+    before = SemST.from_pretrained(finished).state_dict()
+    after = SemST.from_pretrained(tmp_path / "new")
+    assert after.config.ngf == 4 and after.config.crop == 32        
+    for name, value in after.state_dict().items():
+        assert torch.allclose(value, before[name], atol=1e-6), name
+
+
+def test_weights_and_a_longer_training(finished, horses, zebras, tmp_path):
+    weights = next(finished.rglob("average.safetensors"))
+    assert main(train_words(zebras, horses, tmp_path / "new", "--from", weights)) == 0
+    assert main(["train", "--out", str(tmp_path / "new"), "--resume", "--steps", "2"]) == 0
+
+
+@pytest.mark.parametrize("more, says", [
+    (["--ngf", 8], "built otherwise (ngf 4 instead of 8)"),
+    (["--resume"], "is not a run of semst"),
+])
+def test_what_does_not_fit(finished, horses, zebras, tmp_path, capsys, more, says):
+    words = train_words(zebras, horses, tmp_path / "new", "--from", finished, *more)
+    assert says in mistake(capsys, *words)
+    assert not (tmp_path / "new").exists()
+
+
+def test_from_and_resume_exclude_each_other(finished, capsys):
+    words = ["train", "--out", finished, "--resume", "--from", finished]
+    assert "leave out --from" in mistake(capsys, *words)
+
+
+def test_a_start_that_is_not_there(horses, zebras, tmp_path, capsys):
+    words = train_words(horses, zebras, tmp_path / "new", "--from", tmp_path / "none")
+    assert "no such run" in mistake(capsys, *words)
