@@ -9,7 +9,7 @@ RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup reproduce unlock test notebooks docs
+.PHONY: setup reproduce unlock test campaign notebooks docs
 
 # On Linux: large memory pages that are not given back make a step on the CPU 1.08 times as fast, bit for bit the same.
 reproduce: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
@@ -30,6 +30,10 @@ test: .venv/ready
 	SEMST_COURSE_STEPS=30 nbdev_test --path nbs --n_workers 2 --timing
 	nbdev_test --path nbs/solutions --n_workers 2
 	python -m pytest
+
+# Faults, bad input and load in their long form, an hour of a core; writes docs/reliability.md.
+campaign: .venv/ready
+	python tests/campaign.py --write
 
 setup: .venv/ready
 

@@ -53,6 +53,8 @@ def wrong_name(name: str) -> str:
         return "is no name"
     if windows.drive or windows.root or ".." in windows.parts or PurePosixPath(name).is_absolute():
         return "would be written outside its folder"
+    if max(len(os.fsencode(part)) for part in windows.parts) > 255:
+        return "is longer than a name may be"
     return ""
 
 

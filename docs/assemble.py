@@ -40,7 +40,8 @@ def start_page(notebooks: list[str]) -> str:
              for title, letter in PARTS.items()]
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
-              toctree("Reference", ["ledger", "protocol", "api", "extending", "coming_from_cut"])]
+              toctree("Reference", ["ledger", "protocol", "api", "extending", "coming_from_cut",
+                                    "reliability"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -111,7 +112,7 @@ def main(folder: Path) -> None:
     pages = dict(index=start_page(notebooks), api=api_page(), ledger=ledger_page(),
                  protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
                  **{name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-                    for name in ("extending", "coming_from_cut")})
+                    for name in ("extending", "coming_from_cut", "reliability")})
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 

@@ -207,7 +207,7 @@ def save_weights(
     check_finite_weights(state, path)
     with atomic(path) as draft:
         try:
-            save_file(state, draft, metadata=notes)
+            save_file(state, draft, metadata=notes or None)
         except SafetensorError as e:
             raise OSError(f"{path}: could not be written ({e})") from None
 

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .checkpoint import NonFiniteLoss, last_checkpoint, load_checkpoint, non_finite
 from .config import TrainConfig
 from .data import InputError, UnpairedCrops, shuffled
-from .files import write_json
+from .files import remove_drafts, write_json
 from .hooks import Hook, default_hooks
 from .inputs import step_inputs
 from .methods import method_of
@@ -306,6 +306,8 @@ def train(
         if resume:
             recall(training)
         if engine.is_main_process:
+            for folder in (run, run / "samples"):
+                remove_drafts(folder)                     # of a training that was killed
             write_json(run / "config.json", about)
         if config.run.compile:
             stack.enter_context(compiled(state))

@@ -1,0 +1,161 @@
+"""All campaigns in their long form, and the page that holds their counts.
+
+python tests/campaign.py                          # an hour of a core; writes docs/reliability.md
+python tests/campaign.py --scale 0.1              # a tenth of it, printed only
+python tests/campaign.py --parts load             # one part anew; the others as they were counted
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+from campaigns.common import Campaign, tiny_training, two_folders
+from campaigns.disks import disk_campaign, limit_campaign, picture_campaign
+from campaigns.inputs import input_campaigns
+from campaigns.kills import kill_campaign, power_campaign, signal_campaign
+from campaigns.loads import training_load, translation_load
+
+from semst.files import read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/reliability.md"
+
+
+def place(root: Path, name: str) -> Path:
+    "A new folder for one campaign."
+    print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+    (root / name).mkdir()
+    return root / name
+
+
+def faults(root: Path, scale: float) -> list[Campaign]:
+    def many(trials: int) -> int:
+        return max(2, round(trials * scale))
+
+    return [
+        kill_campaign(place(root, "kills"), many(50)),
+        signal_campaign(place(root, "signals"), 2),
+        power_campaign(place(root, "power"), many(164)),
+        disk_campaign(place(root, "disks"), many(16)),
+        limit_campaign(place(root, "limits"), many(12)),
+        picture_campaign(place(root, "pictures")),
+    ]
+
+
+def inputs(root: Path, scale: float) -> list[Campaign]:
+    return input_campaigns(place(root, "inputs"), max(30, round(800 * scale)))
+
+
+def load(root: Path, scale: float) -> list[Campaign]:
+    data, run = two_folders(place(root, "load")), root / "load/run"
+    tiny_training(data, run)
+    return [
+        training_load(place(root, "training"), max(200, round(20_000 * scale)), 0.5),
+        translation_load(place(root, "translation"), run, max(50, round(10_000 * scale)), 2.0),
+    ]
+
+
+PARTS = {"faults": ("Faults", faults), "inputs": ("Bad input", inputs), "load": ("Load", load)}
+COUNTED = ROOT / "build/campaign"  # what the page is made of
+
+
+def count(name: str, scale: float) -> dict:
+    "One part: its campaigns and the minutes that it took."
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        campaigns = PARTS[name][1](Path(folder), scale)
+    about = [
+        dict(name=c.name, counts=dict(c.counts), failures=c.failures, notes=c.notes)
+        for c in campaigns
+    ]
+    return dict(campaigns=about, minutes=(time.monotonic() - began) / 60)
+
+
+ABOUT = """# Reliability
+
+This page is written by `make campaign`, which tries what goes wrong in practice. The trainings are
+tiny, the faults are real: processes are killed, disks are full, files are damaged. Short forms of
+all campaigns are a part of `make test`.
+
+- A **kill** is SIGKILL, at a random moment or just before one of the run's own file calls, twice in
+  a row. The resumed run must have the same weights, moments, log and samples as a run that never
+  stopped.
+- A **power cut** is simulated at the file calls of a training. A file keeps what its last `fsync`
+  wrote; what came later may be there, torn, or not. A folder keeps the names of its last `fsync` or
+  those of the moment. Each file and folder decides for itself. The training must go on from what is
+  left, to the same end.
+- A **bad input** must end with exit code 2 and a message that names what is at fault, without a
+  traceback, a hang of more than a minute, or a result. Some damage leaves a readable file: turned
+  bits of uncompressed pixels, for example. Then it is read. PNG and zipped TIFF have checksums, and
+  there a wrong picture counts as a failure.
+- A log with damaged lines is read without them, with a warning.
+"""
+
+CODES = """
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a training failed: its numbers overflowed, or memory ran out |
+| 2 | a mistake in what was given, or a file that cannot be read or written |
+| 130 | stopped by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT or SIGUSR1, at a step's end, with a checkpoint |
+"""
+
+
+def table(campaigns: list[Campaign]) -> str:
+    "Rows of the page: what was tried, what came out, and what failed."
+    lines = ["| campaign | tried | outcome | failed |", "|---|---:|---|---:|"]
+    for campaign in campaigns:
+        outcome = "; ".join(f"{count} {words}" for words, count in sorted(campaign.counts.items()))
+        lines.append(
+            f"| {campaign.name} | {campaign.tried} | {outcome} | {len(campaign.failures)} |"
+        )
+    total, failed = sum(c.tried for c in campaigns), sum(len(c.failures) for c in campaigns)
+    lines.append(f"| **together** | {total} | | {failed} |")
+    notes = [f"- {campaign.name}: {note}" for campaign in campaigns for note in campaign.notes]
+    return "\n".join([*lines, "", *notes, ""])
+
+
+def page(found: dict[str, dict]) -> str:
+    "The page as Markdown, from what `count` gave for each part."
+    parts = []
+    for name, part in found.items():
+        campaigns = [Campaign(**c | dict(counts=Counter(c["counts"]))) for c in part["campaigns"]]
+        parts.append(f"## {PARTS[name][0]}\n\n{table(campaigns)}\n{part['minutes']:.0f} minutes.\n")
+    machine = (
+        f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}, "
+        f"{platform.system()}, CPU."
+    )
+    return "\n".join([ABOUT, machine, "", *parts]).rstrip() + "\n" + CODES
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="campaigns of faults, in their long form")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the trials")
+    parser.add_argument("--write", action="store_true", help="write the page of the docs")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    found = {name: count(name, args.scale) for name in args.parts}
+    if args.write:
+        COUNTED.mkdir(parents=True, exist_ok=True)
+        for name, part in found.items():
+            write_json(COUNTED / f"{name}.json", part)
+        found = {
+            name: read_json(COUNTED / f"{name}.json", dict)
+            for name in PARTS
+            if (COUNTED / f"{name}.json").exists()
+        }
+        PAGE.write_text(page(found), encoding="utf-8")
+    print(page(found))
+    return 1 if any(c["failures"] for part in found.values() for c in part["campaigns"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
