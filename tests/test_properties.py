@@ -22,7 +22,7 @@ from semst.files import (
     write_json,
     write_text,
 )
-from semst.model import fuse, pad_to_multiple, resize_to
+from semst.model import fuse, pad_to_multiple
 from semst.patch_sampling import sample_locations
 from semst.tiff import open_pixels, write_tiff
 from semst.tiling import Picture, Resized, tents, tiles

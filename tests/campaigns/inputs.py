@@ -448,7 +448,7 @@ def values(root: Path, run: Path, count: int, dice: random.Random) -> Campaign:
         "True",
         "1.5",
     ]
-    for number in range(count):
+    for _ in range(count):
         option, value = dice.choice(options), dice.choice(bad)
         words = [
             "train",
