@@ -103,3 +103,34 @@ def test_from_and_resume_exclude_each_other(finished, capsys):
 def test_a_start_that_is_not_there(horses, zebras, tmp_path, capsys):
     words = train_words(horses, zebras, tmp_path / "new", "--from", tmp_path / "none")
     assert "no such run" in mistake(capsys, *words)
+
+
+# ---- train --dry-run
+
+def test_a_dry_run_says_time_memory_and_disk_and_leaves_nothing(horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, "--out", tmp_path / "run", *TINY,
+             "--steps", 1000, "--dry-run"]
+    assert main([str(word) for word in words]) == 0
+    said = capsys.readouterr().out
+    assert "time: 1000 steps of" in said and "memory: " in said and "a checkpoint" in said
+    assert not (tmp_path / "run").exists()
+    seconds = float(said.split("steps of ")[1].split()[0])
+    hours, minutes, rest = (int(n) for n in said.split("s): ")[1].split("\n")[0].split(":"))
+    assert hours * 3600 + minutes * 60 + rest == pytest.approx(1000 * seconds, rel=0.2, abs=3)
+
+
+def test_a_dry_run_of_a_short_training_and_its_disk(finished, horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, "--out", tmp_path / "run", *TINY]
+    assert main([str(word) for word in words] + ["--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "time: 4 steps" in said
+    disk = float(said.split("disk: ")[1].split(" MB")[0]) * 1e6
+    folder = next(finished.glob("checkpoints/*4"))
+    real = sum(file.stat().st_size for file in folder.iterdir())
+    assert disk == pytest.approx(real, rel=0.15)
+
+
+def test_a_dry_run_names_mistakes(finished, horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, *TINY, "--dry-run", "--out"]
+    assert "already holds a run" in mistake(capsys, *words, finished)
+    assert "lies inside" in mistake(capsys, *words, horses / "run")
