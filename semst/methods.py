@@ -170,7 +170,8 @@ METHODS = {
 ALONE: dict[str, Any] = dict(lambda_hdce=0.0, lambda_ts=0.0, lambda_identity=0.0)
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "gan": ALONE,
-    "cyclegan": ALONE | dict(gan="lsgan", method="cyclegan", lambda_cycle=10.0, lambda_identity=5.0),
+    "cyclegan": ALONE | dict(gan="lsgan", method="cyclegan", lambda_cycle=10.0,
+                             lambda_identity=5.0),
     "gcgan": ALONE | dict(gan="lsgan", method="gcgan", lambda_geometry=20.0, lambda_identity=3.0),
     "cut": ALONE | dict(gan="lsgan", lambda_nce=0.5, lambda_identity=0.5),
     "fastcut": ALONE | dict(gan="lsgan", lambda_nce=10.0, mirror=True),
@@ -180,7 +181,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "semst-without-ts": dict(lambda_ts=0.0),
     "semst-without-identity": dict(lambda_identity=0.0),                   # eq. 4 has none
     "semst-without-hard-negatives": dict(gamma_start=1e6, gamma_end=1e6),  # all weigh the same
-    "semst-with-scc": dict(lambda_ts=0.0, lambda_scc=1.0),                 # SCC's loss in TS's place
+    "semst-with-scc": dict(lambda_ts=0.0, lambda_scc=1.0),         # SCC's loss in TS's place
 }
 BASELINES = ("cyclegan", "gcgan", "cut", "fastcut", "src", "scc")
 

@@ -36,10 +36,12 @@ class Term(NamedTuple):
 
 
 def weighted_sum(terms: dict[str, Term]) -> Float[Tensor, ""]:
-    "The sum of weight times value (eq. 4); `TypeError` that names what is no `Term`."
+    "The sum of weight times value (eq. 4); `TypeError` names what is no `Term`."
     for name, term in terms.items():
         if not isinstance(term, Term):
             raise TypeError(f"the term {name} has no weight: give Term(weight, value)")
+    if not terms:
+        raise ValueError("no term to minimise: give at least one loss a weight above 0")
     values = [term.weight * term.value for term in terms.values()]
     return sum(values[1:], values[0])
 
@@ -55,7 +57,8 @@ def logged(terms: dict[str, Term]) -> dict[str, Tensor]:
 # %% ../nbs/08_trainer.ipynb #5a6d5df0
 class Compared:
     "What one branch's content losses compare; embeddings are computed when a loss asks for them."
-    def __init__(self, state: TrainState, branch: str, view: View, inputs: StepInputs, purpose: str):
+    def __init__(self, state: TrainState, branch: str, view: View, inputs: StepInputs,
+                 purpose: str):
         self.state, self.branch, self.view, self.inputs = state, branch, view, inputs
         self.objective, self.network = state.config.objective, state.model.branches[branch]
         self.mirrored = inputs.mirror[purpose]
@@ -261,7 +264,7 @@ def grey(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b hw"]:
 
 
 def luminance_correlation(x: Float[Tensor, "b c h w"],
-                          y: Float[Tensor, "b c h w"]) -> Float[Tensor, "b"]:
+                          y: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     "Pearson correlation of the grey values of x and y over each picture; 0 for a flat picture."
     a, b = grey(x.float()), grey(y.float())
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)

@@ -12,7 +12,7 @@ from semst.config import TrainConfig
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.state import TrainState
-from semst.trainer import Compared, luminance_correlation
+from semst.trainer import Compared, luminance_correlation, weighted_sum
 from semst.training import StepBatches
 
 ONE = TrainConfig().replace(
@@ -260,3 +260,8 @@ def test_the_attention_moves_at_its_own_rate():
 def test_settings_out_of_range_are_named(change, words):
     with pytest.raises(InputError, match=words):
         ONE.replace(**change)
+
+
+def test_no_term_at_all_is_an_error():
+    with pytest.raises(ValueError, match="no term to minimise"):
+        weighted_sum({})
