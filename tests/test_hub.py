@@ -122,3 +122,12 @@ def test_the_demo_is_a_picture_of_four_scenes(tmp_path, capsys):
     assert np.abs(cell[0] - cell[1]).mean() > 10          # a translation is not its source
     assert np.abs(cell[1] - cell[2]).mean() < np.abs(cell[0] - cell[2]).mean()
     assert "name it .png" in mistake(capsys, "demo", tmp_path / "demo.txt")
+
+
+def test_a_folder_of_pictures_called_demo_is_not_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo/horses").mkdir(parents=True)
+    assert hub.located("demo") == hub.DEMO
+    assert main(["demo"]) == 0 and (tmp_path / "semst-demo.png").exists()
+    SemST(SMALL).save_pretrained("demo")
+    assert hub.located("demo") == Path("demo")

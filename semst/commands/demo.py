@@ -45,7 +45,7 @@ class Demo:
     def __call__(self):
         if self.out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             raise InputError(f"{self.out}: the demo is one picture; name it .png or .jpg")
-        about, model = read_json(DEMO.with_suffix(".json"), dict), SemST.from_pretrained("demo")
+        about, model = read_json(DEMO.with_suffix(".json"), dict), SemST.from_pretrained(DEMO)
         rows = []
         for seed in range(FIRST_SEED, FIRST_SEED + 4):
             source, target = (scene(about[look], seed, model.config.crop, about["layout"])[0]
