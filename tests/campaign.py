@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,41 +27,32 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/reliability.md"
 
 
-def place(root: Path, name: str) -> Path:
-    "A new folder for one campaign."
-    print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
-    (root / name).mkdir()
-    return root / name
-
-
-def faults(root: Path, scale: float) -> list[Campaign]:
-    def many(trials: int) -> int:
-        return max(2, round(trials * scale))
-
-    return [
-        kill_campaign(place(root, "kills"), many(50)),
-        signal_campaign(place(root, "signals"), 2),
-        power_campaign(place(root, "power"), many(164)),
-        disk_campaign(place(root, "disks"), many(16)),
-        limit_campaign(place(root, "limits"), many(12)),
-        picture_campaign(place(root, "pictures")),
-    ]
-
-
-def inputs(root: Path, scale: float) -> list[Campaign]:
-    return input_campaigns(place(root, "inputs"), max(30, round(800 * scale)))
+def many(trials: int, scale: float) -> int:
+    "A share of the trials, at least two."
+    return max(2, round(trials * scale))
 
 
 def load(root: Path, scale: float) -> list[Campaign]:
-    data, run = two_folders(place(root, "load")), root / "load/run"
+    "A long training, and many pictures in one call."
+    data, run = two_folders(root / "data"), root / "run"
     tiny_training(data, run)
     return [
-        training_load(place(root, "training"), max(200, round(20_000 * scale)), 0.5),
-        translation_load(place(root, "translation"), run, max(50, round(10_000 * scale)), 2.0),
+        training_load(root / "training", max(200, round(20_000 * scale)), 0.5),
+        translation_load(root / "translation", run, max(50, round(10_000 * scale)), 2.0),
     ]
 
 
-PARTS = {"faults": ("Faults", faults), "inputs": ("Bad input", inputs), "load": ("Load", load)}
+Part = Callable[[Path, float], list[Campaign]]
+PARTS: dict[str, tuple[str, Part]] = {  # name -> heading on the page, what counts it
+    "kills": ("Faults", lambda root, scale: [kill_campaign(root, many(50, scale))]),
+    "signals": ("Faults", lambda root, scale: [signal_campaign(root, 2)]),
+    "power": ("Faults", lambda root, scale: [power_campaign(root, many(164, scale))]),
+    "disks": ("Faults", lambda root, scale: [disk_campaign(root, many(16, scale))]),
+    "limits": ("Faults", lambda root, scale: [limit_campaign(root, many(12, scale))]),
+    "pictures": ("Faults", lambda root, scale: [picture_campaign(root)]),
+    "inputs": ("Bad input", lambda root, scale: input_campaigns(root, max(30, many(800, scale)))),
+    "load": ("Load", load),
+}
 COUNTED = ROOT / "build/campaign"  # what the page is made of
 
 
@@ -124,14 +116,16 @@ def table(campaigns: list[Campaign]) -> str:
 
 def page(found: dict[str, dict]) -> str:
     "The page as Markdown, from what `count` gave for each part."
-    parts = []
+    sections: dict[str, list[Campaign]] = {}
     for name, part in found.items():
         campaigns = [Campaign(**c | dict(counts=Counter(c["counts"]))) for c in part["campaigns"]]
-        parts.append(f"## {PARTS[name][0]}\n\n{table(campaigns)}\n{part['minutes']:.0f} minutes.\n")
+        sections.setdefault(PARTS[name][0], []).extend(campaigns)
+    minutes = sum(part["minutes"] for part in found.values())
     machine = (
         f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}, "
-        f"{platform.system()}, CPU."
+        f"{platform.system()}, CPU, {minutes:.0f} minutes."
     )
+    parts = [f"## {title}\n\n{table(campaigns)}" for title, campaigns in sections.items()]
     return "\n".join([ABOUT, machine, "", *parts]).rstrip() + "\n" + CODES
 
 
@@ -142,19 +136,20 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    found = {name: count(name, args.scale) for name in args.parts}
+    found = {}
+    for name in args.parts:
+        print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        found[name] = count(name, args.scale)
+        if args.write:
+            COUNTED.mkdir(parents=True, exist_ok=True)
+            write_json(COUNTED / f"{name}.json", found[name])
+    failed = any(c["failures"] for part in found.values() for c in part["campaigns"])
     if args.write:
-        COUNTED.mkdir(parents=True, exist_ok=True)
-        for name, part in found.items():
-            write_json(COUNTED / f"{name}.json", part)
-        found = {
-            name: read_json(COUNTED / f"{name}.json", dict)
-            for name in PARTS
-            if (COUNTED / f"{name}.json").exists()
-        }
+        files = {name: COUNTED / f"{name}.json" for name in PARTS}
+        found = {name: read_json(file, dict) for name, file in files.items() if file.exists()}
         PAGE.write_text(page(found), encoding="utf-8")
     print(page(found))
-    return 1 if any(c["failures"] for part in found.values() for c in part["campaigns"]) else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
