@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .data import InputError
 from semst.files import (
-    atomic_folder, digest, read_json, read_weights, remove_drafts, remove_folder, save_weights,
+    atomic_folder, digest, flush, read_json, read_weights, remove_drafts, remove_folder, save_weights,
     write_json)
 from .model import SemST, checkpoints, rename_old_branches, save_model
 from .state import TrainState
@@ -95,7 +95,9 @@ def save_checkpoint(state: TrainState, run: str | Path, hooks: dict | None = Non
         state.whole = False                                  # nobody tries again
         raise NonFiniteLoss(f"step {state.step}: {bad}\n"
                             f"  last good checkpoint: {max(before, default='none yet')}")
-    place.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.mkdir(parents=True)
+        flush(place.parent)                                  # its name is on the disk
     remove_drafts(place)
     if folder.exists():                                      # a folder of this name without weights
         remove_folder(folder)

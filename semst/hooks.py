@@ -23,7 +23,7 @@ from . import __version__
 from .checkpoint import save_checkpoint
 from .data import InputError
 from .discriminator import EQUILIBRIUM
-from .files import atomic, write_text
+from .files import atomic, flush, write_text
 from .run_folder import read_log
 from .samples import sample_grid, sample_rows
 
@@ -120,7 +120,9 @@ class Samples(Hook):
         if not training.every("sample_every"):
             return
         folder = training.run / "samples"
-        folder.mkdir(exist_ok=True)
+        if not folder.exists():
+            folder.mkdir()
+            flush(training.run)                              # its name is on the disk
         page = sample_grid(sample_rows(training.state.translator, training.previews))
         with atomic(folder / f"step_{training.state.step:08d}.png") as draft:
             page.save(draft)

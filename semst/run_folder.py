@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from .checkpoint import last_checkpoint
 from .config import TrainConfig
 from .data import InputError
-from .files import read_json
+from .files import flush, read_json
 
 # %% ../nbs/A12_run_folder.ipynb #63bf1ea1
 def short_digest(values: list) -> str:
@@ -140,6 +140,7 @@ def run_lock(run: Path, is_main: bool, anyone: Callable[[bool], bool]) -> Iterat
     lock, taken = FileLock(run / ".lock"), False
     if is_main:
         run.mkdir(parents=True, exist_ok=True)
+        flush(run.parent)                                  # its name is on the disk
         try:
             lock.acquire(timeout=0)
         except Timeout:

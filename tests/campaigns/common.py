@@ -122,6 +122,7 @@ def child(work: Callable[[], int | None], errors: Path | None = None) -> int:
             handle = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(handle, 1)
             os.dup2(handle, 2)
+            sys.stdout = sys.stderr = open(1, "w", closefd=False)      # a test may have its own
         torch.set_num_threads(1)
         code = work() or 0
     except BaseException:
