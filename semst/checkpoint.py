@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from .data import InputError
-from semst.files import (
-    atomic_folder, digest, flush, read_json, read_weights, remove_drafts, remove_folder, save_weights,
-    write_json)
+from .files import (
+    atomic_folder, digest, flush, read_json, read_weights, remove_drafts, remove_folder,
+    save_weights, write_json)
 from .model import SemST, checkpoints, rename_old_branches, save_model
 from .state import TrainState
 
