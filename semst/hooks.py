@@ -273,23 +273,24 @@ class Live(Hook):
         self.curve.append((training.state.step, record["d_loss"]))
         if training.state.step % self.steps and training.state.step != training.state.steps:
             return
-        from IPython.display import Image as Png
+        from IPython.display import Image as Picture
         from IPython.display import display
         page = sample_grid(sample_rows(training.state.translator, training.previews))
         figure = live_figure(page, self.curve, EQUILIBRIUM[training.config.objective.gan])
         drawn = io.BytesIO()
-        figure.savefig(drawn, format="png")         # a notebook shows a bare figure as words
+        # a notebook shows a bare figure as words
+        figure.savefig(drawn, format="jpeg", pil_kwargs=dict(quality=88))
         if self.shown is None:
-            self.shown = display(Png(drawn.getvalue()), display_id=True)
+            self.shown = display(Picture(drawn.getvalue()), display_id=True)
         else:
-            self.shown.update(Png(drawn.getvalue()))
+            self.shown.update(Picture(drawn.getvalue()))
 
 
 def live_figure(page: Image.Image, curve: list[tuple[int, float]], at_rest: float):
     "Samples on the left, the loss on the right, as a matplotlib figure."
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
     left.imshow(page)
     left.set_axis_off()
     left.set_title(f"step {curve[-1][0]}")

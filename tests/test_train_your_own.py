@@ -22,11 +22,11 @@ COLAB = {
 
 
 def outputs(path):
-    "Everything that the executed notebook prints, and the kinds of its pictures."
+    "Everything that the executed notebook prints, and its pictures."
     cells = [c for c in json.loads(Path(path).read_text())["cells"] if c["cell_type"] == "code"]
     found = [o for c in cells for o in c["outputs"]]
     text = "".join("".join(o["text"]) for o in found if "text" in o)
-    return text, [o for o in found if "image/png" in o.get("data", {})]
+    return text, [o for o in found if {"image/png", "image/jpeg"} & set(o.get("data", {}))]
 
 
 def execute(folder, **given):
