@@ -78,19 +78,19 @@ def translation_load(root: Path, run: Path, pictures: int, limit: float) -> Camp
     (source / f"{pictures // 2:05}.png").write_bytes(b"no picture")
     import semst.commands.translate as translate
 
-    memory, opened, one = [], [], translate.translate_file
+    memory, opened, one = [], [], translate.Job.batch
 
     def metered(*words, **more):
         memory.append(resident())
         opened.append(handles())
         return one(*words, **more)
 
-    translate.translate_file = metered
+    translate.Job.batch = metered
     began = time.monotonic()
     try:
         code, said = command("translate", run, source, root / "out")
     finally:
-        translate.translate_file = one
+        translate.Job.batch = one
     found = slope(list(range(len(memory))), memory)
     results = len(list((root / "out").iterdir()))
     campaign.notes.append(
