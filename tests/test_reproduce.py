@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from semst.bench import workflow
-from semst.bench.comparison import read_rows
+from semst.bench.comparison import markdown, read_rows, summary
 from semst.bench.experiment import Trial
 from semst.bench.protocol import COMPARED, PAIRS, PROFILES
 from semst.bench.weights import keep, keep_evaluator
@@ -319,3 +319,8 @@ def test_every_table_has_its_line_in_the_readme():
     text = (ROOT / "reproduce/tables/README.md").read_text()
     for table in (ROOT / "reproduce/tables").glob("*.csv"):
         assert f"`{table.name}`" in text and len(table.read_text().splitlines()) > 1, table.name
+
+
+def test_the_readme_s_table_is_computed_from_the_scores():
+    rows = read_rows(ROOT / "reproduce/tables/scores.csv")
+    assert markdown(summary(rows)) in (ROOT / "README.md").read_text(encoding="utf-8")

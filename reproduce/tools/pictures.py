@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from semst.bench.experiment import Trial, chosen_trial, translate_all
 from semst.bench.figures import Column, grid, heading_of
@@ -28,8 +29,7 @@ def methods(results: Path, profile: str, rows: int):
             y = experiment.translate(chosen_trial(pair, method), "testA")
             pictures[method].append(y[:rows])
     columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
-    titles = "; ".join(PAIRS[pair].title for pair in THREE)
-    return grid(columns, f"{titles} (drawn scenes, the first of each test set)", width=128)
+    return grid(columns, "Drawn scenes, the first of each test set", width=128)
 
 
 def progress(results: Path, profile: str, rows: int, pair: str):
@@ -57,6 +57,8 @@ def main():
     path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
+    few_colours = Image.open(path).convert("RGB").quantize(256)      # a third of the bytes
+    few_colours.save(path, optimize=True)
     print(path)
 
 
