@@ -7,7 +7,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from semst.bench.experiment import Trial, chosen_trial, translate_all
 from semst.bench.figures import Column, grid, heading_of
@@ -57,8 +56,6 @@ def main():
     path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
-    few_colours = Image.open(path).convert("RGB").quantize(256)      # a third of the bytes
-    few_colours.save(path, optimize=True)
     print(path)
 
 
