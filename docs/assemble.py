@@ -24,7 +24,8 @@ def toctree(title: str, names: list[str]) -> str:
 def local(text: str) -> str:
     "Links to what has another name in the site."
     names = {"../reproduce/PROTOCOL.md": "protocol.md", "reproduce/PROTOCOL.md": "protocol.md",
-             "ledger.ipynb": "ledger.md", "index.ipynb": "index.md"}
+             "ledger.ipynb": "ledger.md", "index.ipynb": "index.md",
+             "docs/extending.md": "extending.md"}
     for old, new in names.items():
         text = text.replace(f"]({old})", f"]({new})")
     return text
