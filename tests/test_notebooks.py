@@ -213,3 +213,8 @@ def test_the_readme_s_python_runs_as_far_as_its_names():
         names = [alias.name for node in imports for alias in node.names]
         import semst
         assert names and all(hasattr(semst, name) for name in names)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS + SOLUTIONS, ids=name_of)
+def test_no_output_shows_a_path_of_the_machine_that_ran_it(notebook):
+    assert "site-packages" not in notebook.read_text(encoding="utf-8")
