@@ -239,31 +239,12 @@ def checkpoints(root: Path, run: Path, count: int, dice: random.Random) -> Campa
             file.write_text(json.dumps(changed_json(json.loads(before), dice)))
         else:
             file.write_bytes(harmed(before, dice))
-        if file.suffix != ".json" and file.read_bytes() != before:
-            code, _ = trial(
-                campaign,
-                f"checkpoint {number}",
-                folder.name,
-                None,
-                "train",
-                "--out",
-                copy,
-                "--resume",
-            )
-            if code == 0:
-                campaign.counts["read after all"] -= 1
-                campaign.fail(f"{file.name} was changed and taken")
-        else:
-            trial(
-                campaign,
-                f"checkpoint {number}, {file.name}",
-                folder.name,
-                None,
-                "train",
-                "--out",
-                copy,
-                "--resume",
-            )
+        weights_changed = file.suffix != ".json" and file.read_bytes() != before
+        name = f"checkpoint {number}" if weights_changed else f"checkpoint {number}, {file.name}"
+        code, _ = trial(campaign, name, folder.name, None, "train", "--out", copy, "--resume")
+        if weights_changed and code == 0:
+            campaign.counts["read after all"] -= 1
+            campaign.fail(f"{file.name} was changed and taken")
     return campaign
 
 
