@@ -16,7 +16,7 @@ from dataclasses import asdict as as_nested
 from dataclasses import replace as replace_fields
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-from .data import InputError, Resize
+from .data import InputError, Resize, Small
 from .discriminator import GANLoss
 from .generator import Downsample, Upsample
 from .hdce_loss import Weighting
@@ -149,6 +149,10 @@ class DataConfig(Checked):
     load_size: int | None = setting(None, at_least(1))
     resize: Resize = "shorter"                    # which side load_size means
     flip: bool = True                             # mirror half of the crops
+    white: int | None = setting(None, at_least(1))  # of 16-bit pictures: the number for white
+    # what becomes of pictures smaller than the crop
+    small: Small = "refuse"
+    skip_bad: bool = False                        # leave out, with a warning, what cannot be read
     # images of each domain per step, over all processes
     batch_size: int = setting(1, at_least(1))
     workers: int = setting(1, at_least(0))        # processes that load images; changes no result

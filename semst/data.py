@@ -133,8 +133,8 @@ def usable(
     "The files that can be read; an `InputError` that names all others."
     bad = [look.problem for look in looks.values() if look.problem]
     if bad and not skip_bad:
-        advice = "mend or remove them, or skip what cannot be read (skip_bad)"
-        raise InputError(bad[0] if len(bad) == 1 else
+        advice = "mend or remove it, or leave out what cannot be read with --skip-bad"
+        raise InputError(f"{bad[0]}; {advice}" if len(bad) == 1 else
                          f"{len(bad)} files cannot be used: {shortened(bad, 20)}; {advice}")
     if bad:
         warn(f"{len(bad)} of {len(looks)} files are skipped: {shortened(bad)}")
@@ -151,7 +151,7 @@ def large_enough(looks: dict[Path, Look], crop: int, small: Small) -> list[Path]
     named = shortened([f"{file} is {side} pixels" for file, side in zip(low, sides)], 20)
     if low and small == "refuse":
         raise InputError(f"{named}, smaller than the crop, {crop}: use larger images, enlarge the "
-                         'small ones (small="enlarge"), or skip them (small="skip")')
+                         "small ones with --small enlarge, or leave them out with --small skip")
     if low:
         done = dict(enlarge="enlarged", skip="skipped")[small]
         warn(f"{named}, smaller than the crop, {crop}: {done}")

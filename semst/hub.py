@@ -63,6 +63,9 @@ def training_words(run: str | Path | None) -> str:
     settings = about.get("config", {})
     rows = [f"Folders: `{Path(str(about.get('source'))).name}` to "
             f"`{Path(str(about.get('target'))).name}`", *counts, f"Steps: {about.get('steps')}"]
+    if "begun_from" in about:
+        rows.append(f"Begun from: `{Path(str(about['begun_from'])).name}`, whose weights have the "
+                    f"SHA-256 {about.get('begun_from_sha256')}")
     shown = {name: value for name, value in settings.items() if name != "model"}
     return "\n".join(f"- {row}" for row in rows) + "\n\n```json\n" + json.dumps(shown) + "\n```"
 

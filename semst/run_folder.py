@@ -37,13 +37,20 @@ def fingerprint(files: list[Path]) -> dict:
     return dict(images=len(files), names=names, sizes=" ".join(sizes))
 
 
-def same_images(was: dict, now: dict, folder: str, run: Path, tell: bool = True) -> None:
-    "`InputError` if the pictures are others than those that a run began with."
+def same_images(was: dict, now: dict, folder: str, run: Path, tell: bool = True,
+                fewer: bool = False) -> None:
+    "`InputError` if the pictures are others than those that a run began with; fewer may be fine."
     was = now | was                                        # an older run remembers less
+    if fewer and now["images"] < was["images"]:
+        if tell:
+            warnings.warn(f"{folder}: {run} began with {was['images']} images and goes on with "
+                          f"{now['images']}, in a new order", stacklevel=2)
+        return
     if (was["images"], was["names"]) != (now["images"], now["names"]):
         raise InputError(
             f"{folder}: the images are not those that {run} began with (others by name; "
-            f"{was['images']} then, {now['images']} now): a resumed run keeps its images")
+            f"{was['images']} then, {now['images']} now): a resumed run keeps its images; if some "
+            "were removed or are damaged, go on without them with --skip-bad")
     before, after = (str(record.get("sizes", "")).split() for record in (was, now))
     changed = [a != b for a, b in zip(before, after)]
     if 2 * sum(changed) > len(changed):
@@ -79,8 +86,9 @@ def read_config(run: str | Path) -> TrainConfig:
         raise InputError(f"{Path(run) / 'config.json'}: {e}") from None
 
 # %% ../nbs/A12_run_folder.ipynb #9ef8b270
-# what a resumed run may change: it changes no weight
-FREE = {"workers", "cache", "log_every", "sample_every", "checkpoint_every", "keep"}
+# what a resumed run may change: with the same pictures it changes no weight
+FREE = {"workers", "cache", "log_every", "sample_every", "checkpoint_every", "keep",
+        "small", "skip_bad"}
 LENGTH = {"steps", "epochs", "decay_from"}        # a resumed run may become longer
 
 
@@ -130,7 +138,8 @@ def check_resumed(run: Path, about: dict, config: TrainConfig, tell: bool) -> No
     if set(old["data"]) != set(about["data"]):
         raise InputError(f"{run} began with other data: {', '.join(old['data'])}")
     for domain, now in about["data"].items():
-        same_images(old["data"][domain], now, str(about.get(domain, domain)), run, tell)
+        folder = str(about.get(domain, domain))
+        same_images(old["data"][domain], now, folder, run, tell, fewer=config.data.skip_bad)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Method(NamedTuple):
     step: Callable[..., dict[str, Tensor]]    # (state, x_src, y_tgt, inputs) -> what is logged
     networks: Callable[[TrainConfig], Networks]
     losses: dict[str, Callable] = {}          # name -> content loss (notebook 08)
+    notes: dict[str, str] = {}                # what config.json says beside the settings
 
 # %% ../nbs/A10_state.ipynb #4469a9db
 def new_discriminator(config: TrainConfig, channels: int | None = None) -> PatchGAN:

@@ -76,7 +76,8 @@ def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
         source, target = (Path(folder) for folder in data)
         samples = UnpairedCrops(source, target, config.model.crop, config.load_size,
                                 config.data.resize, config.data.flip, config.seed,
-                                channels=(config.model.in_channels, config.model.out_channels))
+                                (config.model.in_channels, config.model.out_channels),
+                                config.data.white, config.data.small, config.data.skip_bad)
         about = dict(source=str(source.absolute()), target=str(target.absolute()),
                      data={domain: fingerprint(files) for domain, files in samples.files.items()})
         return samples, about, len(samples.files["source"])
@@ -156,7 +157,8 @@ def together(
             error = e
         if anyone(error is not None, engine):
             if error and step():
-                error = InputError(f"{error}; put a good copy in its place and go on with --resume")
+                error = InputError(f"{error}; put a good copy in its place and go on with "
+                                   "--resume, or go on without it with --resume --skip-bad")
             raise error or InputError("another process could not load its images; it says which")
         if batch is None:
             return
@@ -249,11 +251,12 @@ def length_of(config: TrainConfig, epoch: int) -> int:
 def recall(training: Training) -> None:
     "Go to the run's last checkpoint, if there is one, and say if the length has changed."
     state, folder = training.state, last_checkpoint(training.run)
-    before = read_run(training.run)["steps"]
-    if before != state.steps:
+    before = read_run(training.run)
+    training.about = before | training.about                 # notes of its beginning stay
+    if before["steps"] != state.steps:
         training.messages.append(
-            f"the run was to have {before} steps and has {state.steps} now: from here on the "
-            "learning rate follows the new length")
+            f"the run was to have {before['steps']} steps and has {state.steps} now: from here on "
+            "the learning rate follows the new length")
     if folder is None:
         return
     remembered = load_checkpoint(state, folder)
@@ -289,8 +292,9 @@ def train(
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
     steps = length_of(config, epoch)
-    about |= dict(steps=steps, config=config.to_dict())
-    state = TrainState(config, steps, engine, method or method_of(config))
+    method = method or method_of(config)
+    about |= dict(steps=steps, config=config.to_dict(), **method.notes)
+    state = TrainState(config, steps, engine, method)
     hooks = default_hooks() if hooks is None else hooks
     # an InputError if the processes' shares are uneven
     StepBatches(0, steps, config.data.batch_size, 0, engine.num_processes)
@@ -308,7 +312,7 @@ def train(
         if engine.is_main_process:
             for folder in (run, run / "samples"):
                 remove_drafts(folder)                     # of a training that was killed
-            write_json(run / "config.json", about)
+            write_json(run / "config.json", training.about)
         if config.run.compile:
             stack.enter_context(compiled(state))
         training.previews = [samples[i] for i in range(4)]

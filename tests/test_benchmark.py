@@ -375,3 +375,10 @@ def test_the_project_s_folder_is_found_from_anywhere(tmp_path, monkeypatch):
 def test_references_are_no_methods():
     assert not set(REFERENCES) & set(VARIANTS)
     assert isinstance(config_for("semst", SMOKE, 0), TrainConfig)
+
+
+def test_how_pictures_are_read_counts_where_it_changes_a_result():
+    config = config_for("semst", SMOKE, 0)
+    same = [config.replace(skip_bad=True), config.replace(small="skip"), config.replace(cache=True)]
+    assert {settings_digest(other) for other in same} == {settings_digest(config)}
+    assert settings_digest(config.replace(white=4095)) != settings_digest(config)

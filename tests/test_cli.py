@@ -463,3 +463,38 @@ def test_a_tiff_too_large_for_pillow_becomes_a_png_in_tiles(
     assert "save it as an RGB or grey TIFF" in mistake(
         capsys, "translate", finished, tmp_path / "large.png", tmp_path / "out2.png", "--tile", "64"
     )
+
+
+def test_small_and_bad_pictures_are_enlarged_or_left_out_by_choice(zebras, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name, side in (("large.png", 48), ("small.png", 20)):
+        Image.effect_noise((side, side), 60).save(tmp_path / "in" / name)
+    (tmp_path / "in/bad.png").write_text("no picture")
+    words = ["train", "--source", tmp_path / "in", "--target", zebras, *TINY, "--steps", "1"]
+    said = mistake(capsys, *words, "--out", tmp_path / "refused")
+    assert "bad.png" in said and "--skip-bad" in said
+    assert main([str(word) for word in [*words, "--out", tmp_path / "refused", "--skip-bad"]]) == 2
+    said = capsys.readouterr().err
+    assert "small.png is 20x20" in said and "--small enlarge" in said and "--small skip" in said
+    for how, images in (("enlarge", 2), ("skip", 1)):
+        run = tmp_path / how
+        go = [*words, "--out", run, "--skip-bad", "--small", how]
+        assert main([str(word) for word in go]) == 0
+        said = capsys.readouterr().err
+        assert "bad.png" in said and f"smaller than the crop, 32: {how}" in said
+        about = json.loads((run / "config.json").read_text())
+        assert about["data"]["source"]["images"] == images and about["config"]["small"] == how
+
+
+def test_a_training_knows_the_white_of_twelve_bits(zebras, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((48, 48), 4095, np.uint16)).save(tmp_path / "in/deep.png")
+    words = ["train", "--source", tmp_path / "in", "--target", zebras, "--out", tmp_path / "run",
+             *TINY, "--steps", "1", "--white", "4095"]
+    seen = []
+    monkeypatch.setattr("semst.hooks.Progress.step",
+                        lambda self, training, record: seen.append(training.previews[0]["x_src"]))
+    assert main([str(word) for word in words]) == 0
+    assert seen[0].min() == 1
+    words[words.index("--white") + 1] = "0"
+    assert "white 0 must be at least 1" in mistake(capsys, *words)

@@ -894,3 +894,26 @@ def test_a_resumed_run_may_change_what_changes_no_weight(folders, tmp_path, monk
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "halves"))
     with pytest.raises(InputError, match="began with seed = 0, not 1"):
         run(folders, tmp_path / "halves", ONE.replace(seed=1), resume=True)
+
+
+def test_a_run_goes_on_without_pictures_that_were_removed_when_told_to(folders, tmp_path):
+    own = []
+    for folder in folders:
+        own.append(tmp_path / folder.parent.name)
+        shutil.copytree(folder, own[-1])
+    with pytest.raises(KeyboardInterrupt):
+        run(own, tmp_path / "r", ONE, hooks=[Interrupt(2)])
+    first, second = sorted(own[0].iterdir())[:2]
+    first.unlink()
+    second.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        run(own, tmp_path / "r", ONE, resume=True)
+    second.unlink()
+    with pytest.raises(InputError, match="go on without them with --skip-bad"):
+        run(own, tmp_path / "r", ONE, resume=True)
+    kept = json.loads((tmp_path / "r/config.json").read_text())["data"]["source"]["images"]
+    second.write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=f"began with {kept} images and goes on with {kept - 2}"):
+        run(own, tmp_path / "r", ONE.replace(skip_bad=True), resume=True)
+    about = json.loads((tmp_path / "r/config.json").read_text())
+    assert about["data"]["source"]["images"] == kept - 2 and about["config"]["skip_bad"]

@@ -1,4 +1,5 @@
 "`semst score` over a run's checkpoints, and `semst train --from`."
+import hashlib
 import json
 from importlib.util import find_spec
 
@@ -74,7 +75,7 @@ def test_a_training_begins_with_another_s_weights(finished, horses, zebras, tmp_
     assert main(go) == 0
     before = SemST.from_pretrained(finished).state_dict()
     after = SemST.from_pretrained(tmp_path / "new")
-    assert after.config.ngf == 4 and after.config.crop == 32        
+    assert after.config.ngf == 4 and after.config.crop == 32
     for name, value in after.state_dict().items():
         assert torch.allclose(value, before[name], atol=1e-6), name
 
@@ -83,6 +84,12 @@ def test_weights_and_a_longer_training(finished, horses, zebras, tmp_path):
     weights = next(finished.rglob("average.safetensors"))
     assert main(train_words(zebras, horses, tmp_path / "new", "--from", weights)) == 0
     assert main(["train", "--out", str(tmp_path / "new"), "--resume", "--steps", "2"]) == 0
+    about = json.loads((tmp_path / "new/config.json").read_text())
+    assert about["steps"] == 2 and about["begun_from"] == str(weights)     # a resume keeps the note
+    assert about["begun_from_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    SemST.from_pretrained(tmp_path / "new").save_pretrained(tmp_path / "card", tmp_path / "new")
+    card = (tmp_path / "card/README.md").read_text()
+    assert f"Begun from: `{weights.name}`" in card and about["begun_from_sha256"] in card
 
 
 @pytest.mark.parametrize("more, says", [

@@ -63,6 +63,8 @@ def chosen_trial(pair: str, method: str, seed: int = 0) -> Trial:
 def settings_digest(config: TrainConfig) -> str:
     "Twelve hexadecimal digits that differ where two trainings' results may: settings that count."
     counting = {name: value for name, value in config.to_dict().items() if name not in FREE}
+    if counting["white"] is None:                # digests are older than this setting
+        del counting["white"]
     return hashlib.sha256(json.dumps(counting, sort_keys=True).encode()).hexdigest()[:12]
 
 def made_otherwise(run: Path, config: TrainConfig) -> bool:

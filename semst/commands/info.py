@@ -25,7 +25,7 @@ class Info:
 
     def __call__(self):
         about = read_run(self.run)
-        rows = [(name, about[name]) for name in ("source", "target")]
+        rows = [(name, about[name]) for name in ("source", "target", "begun_from") if name in about]
         rows += [(f"images, {k}", known.get("images", "?")) for k, known in about["data"].items()]
         rows += self.progress(about["steps"])
         last = (read_log(self.run / "log.jsonl") or [{}])[-1]

@@ -21,7 +21,7 @@ from accelerate import PartialState
 from tyro.conf import arg
 
 from ..config import ModelConfig, TrainConfig
-from ..files import InputError, read_weights
+from ..files import InputError, digest, read_weights
 from ..hooks import Hook, default_hooks
 from ..hub import located
 from ..methods import PRESETS, method_of
@@ -133,8 +133,11 @@ class Measure(Hook):
 # %% ../../nbs/A45_train_command.ipynb #442cbaa9
 def begun_from(method: Method, run: str) -> Method:
     "A method whose translator begins with a trained one's weights; `InputError` if they differ."
+    weights = find_weights(located(run))
+    notes = dict(begun_from=run, begun_from_sha256=digest(weights))
+
     def networks(config: TrainConfig) -> Networks:
-        made, trained = method.networks(config), SemST.from_pretrained(run)
+        made, trained = method.networks(config), SemST.from_pretrained(weights)
         try:
             made.generator["semst"].load_state_dict(trained.state_dict())
         except RuntimeError:
@@ -144,7 +147,7 @@ def begun_from(method: Method, run: str) -> Method:
             raise InputError(f"--from {run}: its networks are built otherwise "
                              f"({', '.join(other)})") from None
         return made
-    return method._replace(networks=networks)
+    return method._replace(networks=networks, notes=method.notes | notes)
 
 
 def model_of(run: str) -> ModelConfig:
