@@ -1,6 +1,7 @@
 "`semst score` over a run's checkpoints, and `semst train --from`."
 import hashlib
 import json
+import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -27,6 +28,31 @@ def test_checkpoints_are_scored_beside_the_source(finished, horses, zebras, tmp_
     if find_spec("matplotlib"):
         with Image.open(tmp_path / "out/scores.png") as plot:
             assert plot.width > 300
+
+
+@pytest.mark.parametrize("name, best", [("thumbnails", 2), ("miou", 4)])
+def test_the_best_checkpoint_is_kept_and_translates(finished, horses, zebras, tmp_path, capsys,
+                                                    monkeypatch, name, best):
+    values = iter([dict(thumbnails=v, miou=w) for v, w in ((1.0, 0.9), (2.0, 0.1), (3.0, 0.4))])
+    monkeypatch.setattr("semst.commands.score.Scorer.scores", lambda self, y: next(values))
+    run = shutil.copytree(finished, tmp_path / "run")
+    words = ["score", run, "--source", horses, "--target", zebras, "--out", tmp_path / "out",
+             "--keep-best", name]
+    assert main([str(word) for word in words]) == 0
+    said = capsys.readouterr().out
+    assert f"best by {name}: step {best}" in said and "the source as it is scores no worse" in said
+    weights = run / f"checkpoints/step_{best:08d}/average.safetensors"
+    assert (run / "best.safetensors").read_bytes() == weights.read_bytes()
+    assert main(["translate", str(run / "best.safetensors"), str(horses), str(tmp_path / "y")]) == 0
+    go = ["train", "--out", str(run), "--resume", "--steps", "6"]
+    assert main(go) == 0 and (run / "best.safetensors").exists()
+
+
+def test_a_best_by_an_unknown_score(finished, horses, zebras, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("semst.commands.score.cached_inception", lambda: None)
+    said = mistake(capsys, "score", finished, "--source", horses, "--target", zebras, "--out",
+                   tmp_path / "out", "--keep-best", "fid")
+    assert "the scores here are thumbnails" in said and not (tmp_path / "out").exists()
 
 
 def test_the_target_itself_has_no_distance(finished, horses, tmp_path, monkeypatch):
