@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'Scale', 'renamed', 'pairs_of_folder', 'pair_of_file', 'check_apart', 'pair_up', 'rescaled', 'weights_back',
-           'in_batches', 'tell', 'finish', 'Translate', 'check_options', 'Job']
+           'in_batches', 'tell', 'finish', 'Translate', 'check_options', 'translate_clip', 'Job']
 
 # %% ../../nbs/A46_translate_command.ipynb #ad487df6
 import os
@@ -28,6 +28,7 @@ from ..pictures import Picture, eight_bits, noted
 from ..run_folder import read_config
 from ..saving import WRITERS, result_name, write_picture
 from ..tiling import Mode, is_tiff, translate_tiled
+from ..video import is_video, place_of, translate_video
 
 # %% ../../nbs/A46_translate_command.ipynb #32276820
 FORMATS = ", ".join(WRITERS)
@@ -145,15 +146,15 @@ def finish(translated: int, failed: list[str], pairs: int, output: Path, skip_ba
 # %% ../../nbs/A46_translate_command.ipynb #7950fe8a
 @dataclass
 class Translate:
-    "Translate a picture, or every picture in a folder, with a trained run."
+    "Translate a picture, every picture in a folder, or a video, with a trained run."
     run: Annotated[Positional[Path], arg(metavar="RUN")]     # run, weights, demo, or owner/name
-    input: Annotated[Positional[Path], arg(metavar="INPUT")]     # picture or folder, any size
-    output: Annotated[Positional[Path], arg(metavar="OUTPUT")]   # picture or folder; names stay
+    input: Annotated[Positional[Path], arg(metavar="INPUT")]     # picture, folder or video
+    output: Annotated[Positional[Path], arg(metavar="OUTPUT")]   # the same kind; names stay
     device: str = "auto"               # auto, cpu, cuda, cuda:1, mps; auto: a GPU if there is one
     format: str | None = None          # of the results: png, jpg, tif, webp ...; none: as the input
     quality: int = 95                  # of JPEG, WebP and AVIF, 1 to 100
     suffix: str = ""                   # put behind each name, such as _night
-    batch_size: int = 1                # most pictures at once, where neighbours have one size
+    batch_size: int = 1                # most pictures or frames at once, where they have one size
     scale: Scale = "none"              # training: resize first, as the training did
     white: int | None = None           # of 16-bit pictures: the number for white; none: 65535
     back: bool = False                 # from target to source; for runs of CycleGAN
@@ -164,6 +165,8 @@ class Translate:
 
     def __call__(self):
         check_options(self)
+        if is_video(self.input):
+            return translate_clip(self)
         pairs = pair_up(self.input, self.output, self.suffix, self.format)
         todo = [pair for pair in pairs if not (self.skip_existing and pair[1].exists())]
         if len(todo) < len(pairs):
@@ -199,6 +202,26 @@ def check_options(asked: Translate) -> None:
         raise InputError(f"--format {asked.format}: known are {kinds}")
     if Path(asked.suffix).name != asked.suffix and asked.suffix:
         raise InputError(f"--suffix {asked.suffix} must be part of a name, such as _night")
+    if is_video(asked.input) and (asked.tile or asked.scale != "none" or asked.white
+                                  or asked.format or asked.suffix):
+        raise InputError("--tile, --scale, --white, --format and --suffix are for pictures: leave "
+                         "them out for a video")
+
+
+def translate_clip(asked: Translate) -> None:
+    "Translate a video."
+    result = place_of(asked.input, asked.output)
+    if asked.skip_existing and result.exists():
+        print("1 result is there already")
+        return
+    run = weights_back(asked.run) if asked.back else str(asked.run)
+    model = SemST.from_pretrained(run, chosen_device(asked.device))
+    if (model.config.in_channels, model.config.out_channels) != (3, 3):
+        raise InputError(f"{asked.run}: a video has 3 channels, and this run has others")
+    result.parent.mkdir(parents=True, exist_ok=True)
+    tell(asked.input, translate_video(lambda x: translate_whole(model, x).fused, asked.input,
+                                      result, next(model.parameters()), asked.batch_size))
+    print(f"translated into {result}")
 
 # %% ../../nbs/A46_translate_command.ipynb #b1cce83a
 @dataclass
