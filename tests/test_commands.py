@@ -4,13 +4,16 @@ import random
 from dataclasses import fields
 
 import pytest
+import torch
 from PIL import Image
 from test_cli import mistake
 from tyro._docstrings import get_field_docstring
 
 from semst.cli import COMMANDS, Group, main
+from semst.data import to_tensor
 from semst.study.page import demo, read_study
 from semst.study.votes import made_up_votes
+from semst.synthetic.scenes import scene
 
 
 def say(capsys, *words):
@@ -98,3 +101,11 @@ def test_a_study_from_pictures_to_report(tmp_path, capsys):
     with Image.open(tmp_path / "report/figure1.png") as figure:
         assert figure.width > 300
     assert json.loads((tmp_path / "report/report.json").read_text())
+
+
+def test_a_layout_can_be_drawn(tmp_path, capsys):
+    for layout in ("open", "forest"):
+        say(capsys, "data", "draw", tmp_path / layout, "--look", "summer", "--count", 1,
+            "--size", 32, "--layout", layout)
+        drawn = to_tensor(Image.open(tmp_path / layout / "images/00000.png"))
+        assert torch.equal(drawn, to_tensor(scene("summer", 0, 32, layout)[0]))

@@ -76,9 +76,12 @@ class DataDraw:
     count: int = 60                    # pictures
     size: int = 128                    # of a side, pixels
     seed: int = 0                      # of the first picture; picture i has seed + i
+    # where the things stand: open, wooded or forest; horse or zebra; the look's own if not given
+    layout: str | None = None
 
     def __call__(self):
         if self.count < 1:
             raise InputError(f"--count {self.count} must be at least 1")
-        folder = write_scenes(self.out, self.look, self.count, self.size, self.seed)
+        folder = write_scenes(self.out, self.look, self.count, self.size, self.seed,
+                              self.layout)
         print(f"{self.count} pictures: {folder / 'images'}")
