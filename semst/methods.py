@@ -188,8 +188,8 @@ BASELINES = ("cyclegan", "gcgan", "cut", "fastcut", "src", "scc")
 # %% ../nbs/11_other_methods.ipynb #a599ecc7
 SINGLE_SCALE = TrainConfig().replace(scales=1, crop=256)
 TINY = TrainConfig().replace(
-    scales=1, crop=64, ngf=16, blocks=6, embed_dim=64, ndf=32, d_strides=(2, 1), patches=128,
-    lr=4e-4, steps=1000, sample_every=250, checkpoint_every=250)
+    scales=1, crop=64, ngf=16, blocks=6, upsample="blur", embed_dim=64, ndf=32,
+    d_strides=(2, 1), patches=128, lr=4e-4, steps=1000, sample_every=250, checkpoint_every=250)
 PRESETS = {
     "paper": TrainConfig(),            # two branches, 512 pixels: a GPU
     "single-scale": SINGLE_SCALE,      # one branch, 256 pixels: a GPU
