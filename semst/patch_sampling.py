@@ -33,11 +33,7 @@ def gather_patches(
     feats: Float[Tensor, "b c h w"],
     locations: Int[Tensor, " n"],         # flat positions y * w + x, for every picture; any device
 ) -> Float[Tensor, "b n c"]:
-    """The feature vectors at some locations.
-
-    The gradient comes back contiguous. CUT's lookup sends it back channels last, which some
-    backward passes of torch get wrong on a CPU (see the notebook of `semst.cut`).
-    """
+    "The feature vectors at some locations; the gradient comes back contiguous."
     picked = feats.flatten(2)[:, :, locations.to(feats.device)]
     return rearrange(picked, "b c n -> b n c")
 
