@@ -78,7 +78,8 @@ def ledger_page() -> str:
 
 def shows_a_picture(cell: dict) -> bool:
     "Whether a cell has a picture among its outputs."
-    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+    return any(kind.startswith("image/") for output in cell.get("outputs", ())
+               for kind in output.get("data", {}))
 
 
 def readable(path: Path) -> str:
