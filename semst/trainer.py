@@ -47,7 +47,7 @@ def weighted_sum(terms: dict[str, Term]) -> Float[Tensor, ""]:
 
 
 def logged(terms: dict[str, Term]) -> dict[str, Tensor]:
-    "The values of all terms and what they log beside; `hdce_local`: `texture` is `texture_local`."
+    "The values of all terms; what a term logs beside gets the term's branch as its ending."
     values = {name: term.value for name, term in terms.items()}
     for name, term in terms.items():
         branch = name.partition("_")[2]
