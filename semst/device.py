@@ -6,6 +6,8 @@
 __all__ = ['chosen_device', 'ran_out_of_memory']
 
 # %% ../nbs/A44_device.ipynb #b32bd1be
+import errno
+
 import torch
 
 from .files import InputError
@@ -29,5 +31,9 @@ def chosen_device(
 # %% ../nbs/A44_device.ipynb #382b32c8
 def ran_out_of_memory(error: BaseException) -> bool:
     "Whether an error says that memory ran out, a GPU's or the machine's."
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc",
+            "could not create a primitive")             # oneDNN's words
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+    return isinstance(error, kinds) or any(words in str(error) for words in said)

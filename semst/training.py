@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STOPPING', 'LOADERS_DIED', 'StepBatches', 'Pairs', 'open_data', 'stop_on_signals', 'ignore_signals', 'anyone',
-           'one_line', 'readable', 'together', 'Training', 'loop', 'check_run', 'length_of', 'recall', 'new_loader',
-           'train']
+           'LoaderDied', 'one_line', 'in_its_turn', 'readable', 'together', 'Alarmed', 'Training', 'loop',
+           'say_where_to_go_on', 'check_run', 'length_of', 'recall', 'new_loader', 'train']
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from .checkpoint import NonFiniteLoss, last_checkpoint, load_checkpoint, non_finite
 from .config import TrainConfig
 from .data import InputError, UnpairedCrops, shuffled
+from .device import ran_out_of_memory
 from .files import remove_drafts, write_json
 from .hooks import Hook, default_hooks
 from .inputs import step_inputs
@@ -126,22 +127,41 @@ LOADERS_DIED = ("a process that loads images was killed: this happens when memor
                 "full; give --workers 0 or --cache, or make /dev/shm larger")
 
 
+class LoaderDied(RuntimeError):
+    "A process that loads images died; the message says what to change."
+
+
 def one_line(error: Exception) -> InputError:
     "A loader process's error as one line."
     lines = str(error).strip().splitlines() or [""]
     return InputError(lines[-1].removeprefix("semst.data.InputError: "))
 
 
-def readable(loader: DataLoader) -> Iterator[dict]:
-    "The loader's batches; errors of loader processes become an `InputError` of one line."
+@contextmanager
+def in_its_turn() -> Iterator[None]:
+    "Inside, a process that dies is noticed when its batch is due, and not in the middle of a step."
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        yield from loader
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, old)
+
+
+def readable(loader: DataLoader) -> Iterator[dict]:
+    "The loader's batches; its processes' errors as one line: `InputError`, or `LoaderDied`."
+    try:
+        batches = iter(loader)                          # PyTorch's handler would raise anywhere
+        with in_its_turn():
+            yield from batches
     except InputError as e:
         traceback.clear_frames(e.__traceback__)         # they hold the loader's processes
         raise one_line(e) from None
     except (RuntimeError, OSError) as e:
         if "DataLoader worker" in str(e) or "shared memory" in str(e) or "unable to" in str(e):
-            raise InputError(LOADERS_DIED) from None
+            raise LoaderDied(LOADERS_DIED) from None
         raise
 
 
@@ -153,10 +173,10 @@ def together(
         batch = error = None
         try:
             batch = next(batches, None)
-        except InputError as e:
+        except (InputError, LoaderDied) as e:
             error = e
         if anyone(error is not None, engine):
-            if error and step():
+            if isinstance(error, InputError) and step():
                 error = InputError(f"{error}; put a good copy in its place and go on with "
                                    "--resume, or go on without it with --resume --skip-bad")
             raise error or InputError("another process could not load its images; it says which")
@@ -165,6 +185,10 @@ def together(
         yield batch
 
 # %% ../nbs/A14_runs.ipynb #2d653ba1
+class Alarmed(RuntimeError):
+    "An alarm ended a training, as it was told to; the message names the alarm and the checkpoint."
+
+
 class Training:
     """What hooks reach: `state` (networks, optimisers, step), `run` (its folder), `config`.
 
@@ -174,12 +198,12 @@ class Training:
         self.config = state.config
         self.previews: list[dict] = []
         self.messages: list[str] = []
-        self.stopping = False
+        self.stopping, self.alarm = False, ""
         self.function = fast_step(state)
 
-    def stop(self) -> None:
-        "End the training after this step, with a checkpoint."
-        self.stopping = True
+    def stop(self, alarm: str = "") -> None:
+        "End the training after this step, with a checkpoint; by an alarm, `train` raises `Alarmed`."
+        self.stopping, self.alarm = True, self.alarm or alarm
 
     def every(self, setting: str) -> bool:
         "Whether something that happens every so many steps happens at this one, or at the last."
@@ -230,6 +254,14 @@ def loop(training: Training, batches: Iterator[dict]) -> None:
             if anyone(training.stopping, engine) or state.step == state.steps:
                 break
     engine.wait_for_everyone()
+
+
+def say_where_to_go_on(error: Exception, run: Path) -> None:
+    "A note on a full memory, or on a loader process that died: what is left of the run."
+    if isinstance(error, LoaderDied) or ran_out_of_memory(error):
+        newest = last_checkpoint(run)
+        error.add_note(f"the last good checkpoint is {newest}: go on from it with --resume"
+                       if newest else "there is no checkpoint yet")
 
 # %% ../nbs/A14_runs.ipynb #dfbfe947
 def check_run(run: Path, about: dict, config: TrainConfig, resume: bool, folders: list[Path],
@@ -286,8 +318,9 @@ def train(
     """Train a translator; returns it ready to translate (the average of the weights, if any).
 
     Pictures are (channels, h, w) in [-1, 1]. Without the hook `Checkpoints` no weights are kept.
-    `InputError` for a mistake in what is given; `NonFiniteLoss` if numbers overflow;
-    `KeyboardInterrupt` after a checkpoint if the training was stopped."""
+    `InputError` for a mistake in what is given; `NonFiniteLoss` if numbers overflow; `LoaderDied`
+    if a process that loads images was killed; after a checkpoint, `Alarmed` if an alarm and
+    `KeyboardInterrupt` if anything else stopped it."""
     run, engine = Path(run), accelerator or Accelerator()
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
@@ -316,7 +349,15 @@ def train(
         if config.run.compile:
             stack.enter_context(compiled(state))
         training.previews = [samples[i] for i in range(4)]
-        loop(training, readable(new_loader(samples, state, config.data.cache)))
+        try:
+            loop(training, readable(new_loader(samples, state, config.data.cache)))
+        except Exception as e:
+            say_where_to_go_on(e, run)
+            raise
+    if training.alarm:
+        raise Alarmed(f"stopped at step {state.step} of {steps} by {training.alarm}; "
+                      f"the newest checkpoint is {last_checkpoint(run) or 'none'}; "
+                      "--resume without --stop-on-alarm goes on from it")
     if state.step < steps:
         raise KeyboardInterrupt(f"stopped at step {state.step} of {steps}; its checkpoint is "
                                 "written: go on with --resume")

@@ -1,15 +1,18 @@
 "The command line: what a user types, what comes out, and one clear line for every mistake."
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from PIL import Image
 
-from semst.cli import main
+from semst.cli import CODES, main
 from semst.synthetic.scenes import write_scenes
-from semst.training import NonFiniteLoss
+from semst.training import Alarmed, LoaderDied, NonFiniteLoss
 
 TINY = [
     "--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4",
@@ -185,7 +188,11 @@ def test_a_result_that_cannot_be_written_is_named(finished, horses, tmp_path, ca
             1,
             "could not be compiled (InvalidCxxCompiler: none found): train without --compile",
         ),
+        (OSError(12, "Cannot allocate memory"), 1, "out of memory: try a smaller --crop"),
+        (RuntimeError("could not create a primitive"), 1, "out of memory: try a smaller --crop"),
+        (LoaderDied("give --workers 0"), 1, "give --workers 0"),
         (NonFiniteLoss("step 3: gan = nan"), 1, "step 3: gan = nan"),
+        (Alarmed("by the alarm d_won"), 1, "by the alarm d_won"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
@@ -251,6 +258,52 @@ def test_folders_of_other_channel_counts_train_and_translate(tmp_path, channels,
     )
     with Image.open(tmp_path / "y.png") as image:
         assert image.mode == mode and image.size == (48, 48)
+
+
+def test_an_alarm_stops_a_training_where_told_and_it_can_go_on(horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, *TINY, "--lr", 10, "--steps", 30]
+    go = [*words, "--out", tmp_path / "r"]
+    go += ["--stop-on-alarm", "d_won", "--stop-on-alarm", "diverged"]
+    assert main([str(word) for word in go]) == 1
+    said = capsys.readouterr().err
+    assert "by the alarm diverged (the losses" in said and "Traceback" not in said
+    newest = max((tmp_path / "r/checkpoints").iterdir())
+    assert str(newest) in said and "step_00000030" != newest.name
+    about = json.loads((tmp_path / "r/config.json").read_text())
+    assert not any("alarm" in name for name in about["config"])       # no setting of the run
+    assert main(["train", "--out", str(tmp_path / "r"), "--resume"]) == 0
+    assert "invalid choice" in mistake(capsys, *words, "--out", tmp_path / "n",
+                                       "--stop-on-alarm", "divorced")
+
+
+def test_the_exit_codes_stand_where_a_user_looks(capsys):
+    assert main(["--help"]) == 0
+    front = " ".join(capsys.readouterr().out.split())
+    assert main(["train", "--help"]) == 0
+    train = " ".join(capsys.readouterr().out.split())
+    book = (ROOT / "nbs/A15_command_line.ipynb").read_text()
+    page, readme = (ROOT / "docs/reliability.md").read_text(), (ROOT / "README.md").read_text()
+    for code, words in CODES.items():
+        assert f"{code} {words}" in front
+        assert f"| {code} | {words} |" in book and f"| {code} | {words} |" in page
+        for text in (train, readme):
+            assert f"{code} " in text[text.index("xit codes"):][:300]
+
+
+def test_ctrl_c_while_torch_is_imported_ends_with_one_line():
+    code = """
+import signal, sys
+class Press:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Press())
+sys.argv = ["semst", "train"]
+from semst.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "semst: stopped\n")
 
 
 def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):

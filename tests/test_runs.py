@@ -29,7 +29,7 @@ from semst.methods import OBJECTIVES
 from semst.model import SemST, checkpoints, find_weights, translate_whole
 from semst.run_folder import fingerprint, read_log, run_lock, same_images
 from semst.synthetic.scenes import write_scenes
-from semst.training import NonFiniteLoss, ignore_signals, train
+from semst.training import Alarmed, NonFiniteLoss, ignore_signals, train
 
 
 @pytest.fixture(scope="module")
@@ -590,11 +590,16 @@ def test_a_kill_while_a_checkpoint_is_written_costs_the_steps_since_the_last(
     assert_same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
 
 
+def at(step):
+    "A training at a step, as far as `Alarms` looks at one."
+    return SimpleNamespace(state=SimpleNamespace(step=step))
+
+
 def rings(alarms, d_loss, luminance, times):
     "The records after so many equal steps: which alarms ring."
     for _ in range(times):
         record = dict(d_loss=d_loss, luminance=luminance)
-        alarms.step(None, record)
+        alarms.step(at(1), record)
     return [name for name in ("d_won", "inverted") if record[f"alarm_{name}"]]
 
 
@@ -625,11 +630,11 @@ def test_an_alarm_rings_for_inverted_colours_but_not_for_one_odd_batch():
 def test_an_alarm_rings_when_the_losses_of_the_game_grow():
     alarms, record = listening("bce", 1), dict(d_loss=0.0, gan=100 * math.log(2))
     for step in range(1, 11):
-        alarms.step(None, record)
+        alarms.step(at(1), record)
         assert record["alarm_diverged"] == (step == 10)
     calm, record = listening("lsgan", 1), dict(d_loss=0.25, gan=2.0)
     for _ in range(500):
-        calm.step(None, record)
+        calm.step(at(1), record)
     # a discriminator that wins is no divergence
     assert not record["alarm_diverged"]
 
@@ -639,13 +644,58 @@ def test_a_learning_rate_of_ten_rings_within_25_steps_and_stops_where_told(
     folders, tmp_path, gan, capsys
 ):
     config = ONE.replace(steps=100, lr=10.0, gan=gan)
-    with pytest.raises(KeyboardInterrupt, match="stopped at step"):
+    with pytest.raises(Alarmed, match="stopped at step .* by the alarm diverged") as why:
         train(folders, tmp_path / "r", config, hooks=default_hooks(stop=("diverged",)))
     log = read_log(tmp_path / "r/log.jsonl")
+    newest = last_checkpoint(tmp_path / "r")
+    assert newest.name == f"step_{log[-1]['step']:08d}" and str(newest) in str(why.value)
     assert len(log) <= 25 and [r["alarm_diverged"] for r in log] == [0] * (len(log) - 1) + [1]
     assert "the training diverges; try a lower lr" in capsys.readouterr().err
     with pytest.raises(InputError, match="unknown alarm 'divorced': one of d_won, diverged"):
         default_hooks(stop=("divorced",))
+
+
+@pytest.mark.parametrize("name, value, most", [
+    ("d_won", dict(d_loss=0.0), 299), ("diverged", dict(d_loss=100 * math.log(2)), 10),
+    ("inverted", dict(luminance=-1.0), 92), ("inverted", dict(luminance=-0.5), 161),
+    ("collapsed", {}, 300),
+])
+def test_each_alarm_rings_as_early_as_the_page_says(monkeypatch, name, value, most):
+    "The worst case: the training was at rest until step 100, and begins to fail just after it."
+    alarms, found = listening("bce", 1), []
+    monkeypatch.setattr(semst.hooks, "variety", lambda training: float(name != "collapsed"))
+    alarms.means["collapsed"] = 1.0
+    for step in range(101, 101 + most):
+        record = dict(d_loss=math.log(2), gan=math.log(2), luminance=1.0) | value
+        alarms.step(at(step), record)
+        found.append({key for key in semst.hooks.ALARMS if record[f"alarm_{key}"]})
+    assert found == [set()] * (most - 1) + [{name}]
+
+
+def test_an_alarm_rings_when_all_translations_are_alike(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(semst.hooks, "LOOK", 2)
+
+    def flat(training, record):
+        training.state.translator.global_branch.generator.model[-2].weight.data.zero_()
+    hooks = [OnStep(flat), Alarms(memory=2, stop=("collapsed",)), Checkpoints()]
+    with pytest.raises(Alarmed, match="by the alarm collapsed"):
+        train(folders, tmp_path / "r", ONE.replace(steps=100), hooks=hooks)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000004"
+
+
+def test_variety_compares_translations_with_sources_and_targets(monkeypatch):
+    def of(source, translation, target):
+        rows = [dict(zip(("source", "translation", "a target"), row))
+                for row in zip(source, translation, target)]
+        monkeypatch.setattr(semst.hooks, "sample_rows", lambda translator, previews: rows)
+        state = SimpleNamespace(translator=None)
+        return semst.hooks.variety(SimpleNamespace(state=state, previews=[]))
+    x = torch.rand(4, 3, 8, 8) * 2 - 1
+    one, dim = x[:1].expand(4, 3, 8, 8), x / 4
+    assert of(x, x, x) == pytest.approx(1) and of(x, one, x) == of(x, one * 0, x) == 0
+    assert of(x, dim, x) == pytest.approx(0.25)
+    assert of(x, dim, dim) == pytest.approx(1)             # targets that are hardly different
+    assert of(one, one, x) == of(x, one, one) == 1         # nothing to compare with
 
 
 @pytest.mark.parametrize("what", ["weight", "average", "moment"])

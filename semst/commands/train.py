@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 import tyro
 from accelerate import PartialState
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from ..config import ModelConfig, TrainConfig
 from ..files import InputError, digest, read_weights
-from ..hooks import Hook, default_hooks
+from ..hooks import ALARMS, Hook, default_hooks
 from ..hub import located
 from ..methods import PRESETS, method_of
 from ..model import SemST, find_weights, model_config_of
@@ -32,15 +32,18 @@ from ..training import train
 
 # %% ../../nbs/A45_train_command.ipynb #557e9f08
 if TYPE_CHECKING:
-    Preset = str
+    Preset = AlarmName = str
 else:                                  # tyro reads the names at run time
-    Preset = Literal[tuple(PRESETS)]
+    Preset, AlarmName = Literal[tuple(PRESETS)], Literal[tuple(ALARMS)]
 
 
 @dataclass
 class Train:
     """Train a translator from two folders of images, at least as large as the crop, in any of the
-    usual formats, subfolders included. Most runs need only source, target, out and a preset."""
+    usual formats, subfolders included. Most runs need only source, target, out and a preset.
+
+    Exit codes: 0 done; 1 failed, numbers, memory or an alarm; 2 a mistake in what was given;
+    130 stopped by a signal. After the first checkpoint, the last good one always stays."""
     source: Path                       # folder of images to be translated (x)
     target: Path                       # folder of images to look like (y)
     out: Path                          # folder of the run: settings, log, samples, checkpoints
@@ -49,13 +52,15 @@ class Train:
     preset: Preset = "paper"
     resume: bool = False               # go on from the last checkpoint in `out`, with its settings
     trackers: tuple[str, ...] = ()     # log to these, too: tensorboard, wandb, ... (Accelerate's)
+    # end with a checkpoint and exit code 1 when this alarm rings; notebook A13 explains the alarms
+    stop_on_alarm: Annotated[tuple[AlarmName, ...], UseAppendAction] = ()
     # run, weights, demo or owner/name whose translator the training begins from, built as it is
     begin: Annotated[str | None, arg(name="from")] = None
     dry_run: bool = False              # measure a few steps, say time and memory, write nothing
     config: TrainConfig = field(default_factory=TrainConfig)
 
     def __call__(self):
-        hooks, method = default_hooks(self.trackers), method_of(self.config)
+        hooks, method = default_hooks(self.trackers, stop=self.stop_on_alarm), method_of(self.config)
         if self.begin is not None:
             if self.resume:
                 raise InputError("--resume goes on with the run's own weights: leave out --from")
