@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SRGB', 'eight_bits', 'Picture', 'on_white', 'with_white', 'noted', 'with_alpha_apart', 'with_hidden_white', 'turned',
-           'upright', 'is_srgb', 'converted', 'to_srgb', 'luminance', 'with_channels', 'to_tensor', 'to_pixels',
-           'to_image']
+           'upright', 'is_srgb', 'converted', 'to_srgb', 'luminance', 'with_channels', 'to_tensor', 'NotANumber',
+           'to_pixels', 'to_image']
 
 # %% ../nbs/A03_pictures.ipynb #2c259d8f
 import io
@@ -193,6 +193,9 @@ def to_tensor(
     return torch.from_numpy(np.ascontiguousarray(levels)).float() / (white / 2) - 1
 
 # %% ../nbs/A03_pictures.ipynb #2944dfc9
+class NotANumber(InputError):
+    "A picture holds NaN."
+
 def to_pixels(
     x: Float[Tensor, "c h w"],      # numbers in [-1, 1]; what lies outside is cut
     white: int = 255,
@@ -200,7 +203,7 @@ def to_pixels(
     "Numbers as levels of 0 to `white`, rounded to the nearest; the inverse of `to_tensor`."
     x = x.detach().float().cpu()
     if x.isnan().any():
-        raise InputError("the picture holds NaN: the weights that made it are damaged, or diverged")
+        raise NotANumber("the picture holds NaN: the weights that made it are damaged, or diverged")
     levels = ((x.clamp(-1, 1) + 1) * (white / 2)).round()
     return levels.permute(1, 2, 0).numpy().astype(np.uint8 if white == 255 else np.uint16)
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from .data import InputError, to_image
 from .generator import BlurDown, BlurUp, InstanceNorm, ResidualBlock
 from .model import Branch, SemST, View, fuse, mirror_index
-from .pictures import on_white
+from .pictures import NotANumber, on_white
 from .scale_attention import ScaleAttention
 from .tiff import Pixels, is_tiff, open_pixels, tifffile_package, write_tiff
 
@@ -232,6 +232,8 @@ def stored(field: Field) -> Stored:
     assert store is not None                     # a field has pixels
     store.mean, square = sums / (store.size[0] * store.size[1])
     store.variance = (square - store.mean**2).clamp(min=0)
+    if not store.variance.isfinite().all():
+        raise NotANumber("features overflow: the weights that made them are damaged, or diverged")
     return store
 
 # %% ../nbs/A18_tiling.ipynb #8944643c

@@ -3,10 +3,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from test_cli import TINY, finished, horses, main, mistake, zebras  # noqa: F401
 
 from semst import SemST
 from semst.commands import translate as command
+from semst.files import read_weights
+from semst.model import save_model
 
 
 def go(*words):
@@ -132,3 +135,21 @@ def test_the_training_s_scale_needs_a_run(finished, horses, tmp_path, capsys):
     weights = next(finished.rglob("average.safetensors"))
     said = mistake(capsys, "translate", weights, horses, tmp_path / "out", "--scale", "training")
     assert "is not a run of semst" in said
+
+
+def test_numbers_that_overflow_name_the_picture_and_the_weights(finished, horses, tmp_path, capsys):
+    weights = tmp_path / "wild.safetensors"
+    model = SemST.from_pretrained(finished)
+    with torch.no_grad():
+        model.global_branch.generator.model[1].weight.mul_(3e38)    # what follows is not finite
+    save_model(model, weights)
+    for more in ([], ["--tile", 64]):
+        words = ["translate", weights, horses / "00000.png", tmp_path / "y.png", *more]
+        said = mistake(capsys, *words)
+        assert f"00000.png: its translation is not finite: {weights} is damaged" in said
+    assert not (tmp_path / "y.png").exists()
+    header, state = read_weights(weights)
+    name = min(state)
+    save_file(state | {name: torch.full_like(state[name], torch.nan)}, weights, metadata=header)
+    said = mistake(capsys, "translate", weights, horses, tmp_path / "out")
+    assert f"{weights}: its weight {name} is not finite" in said

@@ -22,9 +22,10 @@ from ..config import TrainConfig
 from ..data import InputError, list_images, resize_pixels
 from ..device import chosen_device, ran_out_of_memory
 from ..exchange import translated
+from ..hub import located
 from ..images import read_picture
 from ..model import SemST, find_weights, translate_whole
-from ..pictures import Picture, eight_bits, noted
+from ..pictures import NotANumber, Picture, eight_bits, noted
 from ..run_folder import read_config
 from ..saving import WRITERS, result_name, write_picture
 from ..tiling import Mode, is_tiff, translate_tiled
@@ -277,6 +278,9 @@ class Job:
 
     def reason(self, error: Exception, file: Path) -> str:
         "Why a picture failed; an error that is not the user's is raised again."
+        if isinstance(error, NotANumber):
+            weights = find_weights(located(str(self.asked.run)))
+            return f"{file}: its translation is not finite: {weights} is damaged, or diverged"
         if isinstance(error, InputError):
             return str(error) if str(file) in str(error) else f"{file}: {error}"
         if not ran_out_of_memory(error):
