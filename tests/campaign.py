@@ -2,7 +2,7 @@
 
 python tests/campaign.py                          # an hour of a core; writes docs/reliability.md
 python tests/campaign.py --scale 0.1              # a tenth of it, printed only
-python tests/campaign.py --parts load             # one part anew; the others as they were counted
+python tests/campaign.py --parts training         # one part anew; the others as they were counted
 """
 
 import argparse
@@ -15,12 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from campaigns.alarms import WITHIN, alarm_campaign
 from campaigns.common import Campaign, tiny_training, two_folders
 from campaigns.disks import disk_campaign, limit_campaign, picture_campaign
 from campaigns.inputs import input_campaigns
 from campaigns.kills import kill_campaign, power_campaign, signal_campaign
-from campaigns.loads import training_load, translation_load
+from campaigns.loads import files_load, training_load, translation_load
+from campaigns.memory import gpu_campaign, host_campaign, loader_campaign, shared_campaign
 
+from semst.cli import CODES
 from semst.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,14 +35,26 @@ def many(trials: int, scale: float) -> int:
     return max(2, round(trials * scale))
 
 
-def load(root: Path, scale: float) -> list[Campaign]:
-    "A long training, and many pictures in one call."
+def memory(root: Path, scale: float) -> list[Campaign]:
+    "Memory that is full, of every kind."
+    return [
+        host_campaign(root / "host", many(24, scale)),
+        gpu_campaign(root / "gpu", (1, 2, 3, 4, 5) if scale >= 1 else (3,)),
+        shared_campaign(root / "shared", many(4, scale)),
+        loader_campaign(root / "loader", (1, 2, 3, 4, 5) if scale >= 1 else (3,)),
+    ]
+
+
+def training(root: Path, scale: float) -> list[Campaign]:
+    "A long training."
+    return [training_load(root / "training", max(200, round(20_000 * scale)), 0.5)]
+
+
+def translation(root: Path, scale: float) -> list[Campaign]:
+    "Many pictures in one call."
     data, run = two_folders(root / "data"), root / "run"
     tiny_training(data, run)
-    return [
-        training_load(root / "training", max(200, round(20_000 * scale)), 0.5),
-        translation_load(root / "translation", run, max(50, round(10_000 * scale)), 2.0),
-    ]
+    return [translation_load(root / "translation", run, max(50, round(10_000 * scale)), 2.0)]
 
 
 Part = Callable[[Path, float], list[Campaign]]
@@ -50,25 +65,32 @@ PARTS: dict[str, tuple[str, Part]] = {  # name -> heading on the page, what coun
     "disks": ("Faults", lambda root, scale: [disk_campaign(root, many(16, scale))]),
     "limits": ("Faults", lambda root, scale: [limit_campaign(root, many(12, scale))]),
     "pictures": ("Faults", lambda root, scale: [picture_campaign(root)]),
+    "memory": ("Faults", memory),
+    "alarms": ("Faults", lambda root, scale: [alarm_campaign(root, many(5, scale))]),
     "inputs": ("Bad input", lambda root, scale: input_campaigns(root, max(30, many(800, scale)))),
-    "load": ("Load", load),
+    "training": ("Load", training),
+    "translation": ("Load", translation),
+    "files": ("Load", lambda root, scale: [files_load(root, max(1500, round(100_000 * scale)))]),
 }
-COUNTED = ROOT / "build/campaign"  # what the page is made of
+COUNTED = ROOT / "docs/reliability.json"  # what the page is made of: part -> its last campaigns
 
 
 def count(name: str, scale: float) -> dict:
-    "One part: its campaigns and the minutes that it took."
-    began = time.monotonic()
+    "One part: its campaigns, and what they ran on."
     with tempfile.TemporaryDirectory() as folder:
         campaigns = PARTS[name][1](Path(folder), scale)
     about = [
         dict(name=c.name, counts=dict(c.counts), failures=c.failures, notes=c.notes)
         for c in campaigns
     ]
-    return dict(campaigns=about, minutes=(time.monotonic() - began) / 60)
+    machine = (
+        f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}, "
+        f"{platform.system()}, CPU"
+    )
+    return dict(machine=machine, campaigns=about)
 
 
-ABOUT = """# Reliability
+ABOUT = f"""# Reliability
 
 This page is written by `make campaign`, which tries what goes wrong in practice. The trainings are
 tiny, the faults are real: processes are killed, disks are full, files are damaged. Short forms of
@@ -86,18 +108,26 @@ all campaigns are a part of `make test`.
   bits of uncompressed pixels, for example. Then it is read. PNG and zipped TIFF have checksums, and
   there a wrong picture counts as a failure.
 - A log with damaged lines is read without them, with a warning.
+- A **full memory** is a limit on what the process may take, PyTorch's error of a full GPU raised at
+  each part of a step, a small /dev/shm that is filled, or a loader process that is killed. The
+  training must end with code 1, one line that says what to change, and a checkpoint. Before the
+  weights move in a step, that is the step before; after that, the last one that was written.
+- An **alarm** rings while every number is still finite. `semst train --stop-on-alarm NAME` ends
+  the training then, with a checkpoint and exit code 1. Without the option the training goes on
+  and says so.
+
+| alarm | what happens | rings at the latest |
+|---|---|---|
+| `diverged` | a learning rate of 10 or more | at step {WITHIN} of a tiny training |
+| `diverged` | losses of the game 100 times as large as at rest | after 10 steps |
+| `d_won` | the discriminator's loss is 0 | after 299 steps |
+| `inverted` | grey values of source and translation correlate with -1, or -0.5 | after 92 or 161 |
+| `collapsed` | all translations are alike | after 300 steps |
 """
 
-CODES = """
-## Exit codes
-
-| code | meaning |
-|---|---|
-| 0 | done |
-| 1 | a training failed: its numbers overflowed, or memory ran out |
-| 2 | a mistake in what was given, or a file that cannot be read or written |
-| 130 | stopped by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT or SIGUSR1, at a step's end, with a checkpoint |
-"""
+ENDS = "\n## Exit codes\n\n| code | meaning |\n|---|---|\n" + "".join(
+    f"| {code} | {words} |\n" for code, words in CODES.items()
+)
 
 
 def table(campaigns: list[Campaign]) -> str:
@@ -117,16 +147,12 @@ def table(campaigns: list[Campaign]) -> str:
 def page(found: dict[str, dict]) -> str:
     "The page as Markdown, from what `count` gave for each part."
     sections: dict[str, list[Campaign]] = {}
-    for name, part in found.items():
+    for name, part in ((name, found[name]) for name in PARTS if name in found):
         campaigns = [Campaign(**c | dict(counts=Counter(c["counts"]))) for c in part["campaigns"]]
         sections.setdefault(PARTS[name][0], []).extend(campaigns)
-    minutes = sum(part["minutes"] for part in found.values())
-    machine = (
-        f"Python {platform.python_version()}, PyTorch {torch.__version__.split('+')[0]}, "
-        f"{platform.system()}, CPU, {minutes:.0f} minutes."
-    )
+    machines = "; ".join(sorted({part["machine"] for part in found.values()}))
     parts = [f"## {title}\n\n{table(campaigns)}" for title, campaigns in sections.items()]
-    return "\n".join([ABOUT, machine, "", *parts]).rstrip() + "\n" + CODES
+    return "\n".join([ABOUT, f"{machines}.", "", *parts]).rstrip() + "\n" + ENDS
 
 
 def main(argv: list[str]) -> int:
@@ -136,18 +162,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    kept = read_json(COUNTED, dict) if COUNTED.exists() else {}
     found = {}
     for name in args.parts:
         print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         found[name] = count(name, args.scale)
-        if args.write:
-            COUNTED.mkdir(parents=True, exist_ok=True)
-            write_json(COUNTED / f"{name}.json", found[name])
+        if args.write:  # at once: a later part may be stopped
+            kept[name] = found[name]
+            write_json(COUNTED, kept)
+            PAGE.write_text(page(kept), encoding="utf-8")
     failed = any(c["failures"] for part in found.values() for c in part["campaigns"])
-    if args.write:
-        files = {name: COUNTED / f"{name}.json" for name in PARTS}
-        found = {name: read_json(file, dict) for name, file in files.items() if file.exists()}
-        PAGE.write_text(page(found), encoding="utf-8")
     print(page(found))
     return 1 if failed else 0
 

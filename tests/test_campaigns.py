@@ -1,14 +1,27 @@
 "The short forms of the campaigns; `make campaign` runs the long ones."
 
+import shutil
 import sys
+from collections import Counter
 
 import pytest
 import torch
-from campaigns.common import command, drawn, tiny_training, two_folders
+import campaign as program
+from campaigns.alarms import alarm_campaign
+from campaigns.common import Campaign, command, drawn, tiny_training, two_folders
 from campaigns.disks import disk_campaign, limit_campaign, picture_campaign
 from campaigns.inputs import KINDS, input_campaigns
 from campaigns.kills import kill_campaign, power_campaign, signal_campaign
-from campaigns.loads import training_load, translation_load
+from campaigns.loads import files_load, training_load, translation_load
+from campaigns.memory import (
+    SAVED,
+    gpu_campaign,
+    host_campaign,
+    loader_campaign,
+    shared_campaign,
+)
+
+from semst.files import read_json
 
 forks = pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available(),
@@ -35,6 +48,38 @@ def test_every_signal_stops_with_a_checkpoint(tmp_path):
 @forks
 def test_a_power_cut_leaves_a_state_that_goes_on(tmp_path):
     assert passed(power_campaign(tmp_path, 4, seed=1)).tried == 4
+
+
+@forks
+@pytest.mark.parametrize("campaign, scale, trials", [
+    (gpu_campaign, (3,), 4), (loader_campaign, (3,), 1), (host_campaign, 1, 1),
+    (shared_campaign, 1, 1),
+])
+def test_full_memory_and_a_loader_that_dies(tmp_path, campaign, scale, trials):
+    found = passed(campaign(tmp_path / "memory", scale))
+    if found.notes:
+        pytest.skip(found.notes[0])
+    assert found.counts[SAVED] == trials
+
+
+def test_alarms_end_a_training(tmp_path):
+    assert passed(alarm_campaign(tmp_path, 1)).tried == 7
+
+
+def test_the_page_is_made_of_the_counts_and_a_part_keeps_the_others(tmp_path, monkeypatch, capsys):
+    assert program.PAGE.read_text() == program.page(read_json(program.COUNTED, dict))
+    for name in ("COUNTED", "PAGE"):
+        file = getattr(program, name)
+        shutil.copy(file, tmp_path)
+        monkeypatch.setattr(program, name, tmp_path / file.name)
+    row = Campaign("signals", Counter({"were tried": 3}))
+    monkeypatch.setitem(program.PARTS, "signals", ("Faults", lambda root, scale: [row]))
+    before = program.PAGE.read_text().splitlines()
+    assert program.main(["--parts", "signals", "--write"]) == 0
+    after = program.PAGE.read_text().splitlines()
+    changed = [line for line in after if line not in before]
+    assert changed[0] == "| signals | 3 | 3 were tried | 0 |" and len(after) == len(before)
+    assert len(changed) == 2 and changed[1].startswith("| **together**")
 
 
 @forks
@@ -69,6 +114,10 @@ def test_memory_and_handles_stay_as_they_are(tmp_path):
     tiny_training(data, run)
     passed(training_load(tmp_path / "load", 300, limit=20.0))
     passed(translation_load(tmp_path / "load", run, 60, limit=50.0))
+
+
+def test_many_files_begin_with_a_bar_and_are_looked_at_once(tmp_path):
+    assert passed(files_load(tmp_path, 1500)).tried == 4
 
 
 def test_a_path_with_spaces_quotes_and_unicode_works_for_every_command(tmp_path, monkeypatch):
