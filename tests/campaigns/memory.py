@@ -147,28 +147,23 @@ def loader_campaign(root: Path, steps: tuple[int, ...]) -> Campaign:
     return campaign
 
 
-def fill(folder: str = "/dev/shm") -> None:
-    "Fill a small disk."
-    with open(f"{folder}/full", "wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
+class Hold(Hook):
+    "No batch is given back, so a small /dev/shm becomes full."
 
+    def start(self, training):
+        right, self.held = training.step, []
 
-class FillShared(Hook):
-    "At a step, /dev/shm becomes full."
+        def step(batch):
+            self.held.append(batch)
+            return right(batch)
 
-    def step(self, training, record):
-        if training.state.step == 3:
-            fill()
+        training.step = step
 
 
 def shared_training(run: str, source: str, target: str) -> int:
-    "In a program whose /dev/shm is a small disk: a training that fills it."
+    "A training in a program whose /dev/shm is a small disk: it becomes full."
     torch.set_num_threads(1)
-    hooks = [FillShared(), *default_hooks(progress=False)]
+    hooks = [Hold(), *default_hooks(progress=False)]
     return told(lambda: train((Path(source), Path(target)), Path(run), WORKERS, hooks=hooks))
 
 
@@ -181,15 +176,15 @@ def shared_campaign(root: Path, trials: int) -> Campaign:
         return campaign
     data, right = unhurt(root)
     for trial in range(trials):
-        run = root / f"run{trial}"
+        run = root / f"run{trial}"              # a batch takes 24 kB
         code = "import sys; from campaigns.memory import shared_training as go; "
         call = [sys.executable, "-c", code + "sys.exit(go(*sys.argv[1:]))", run, *data]
 
-        def work(call=call, size=256 + 64 * trial):
+        def work(call=call, size=96 + 24 * trial):
             whole = small.format(size) + 'exec "$@"'
             return subprocess.run(["unshare", "-m", "sh", "-c", whole, "sh", *map(str, call)],
                                   env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                                   stdout=1, stderr=2).returncode
 
-        tried(campaign, f"trial {trial}", data, run, right, work, 2)
+        tried(campaign, f"trial {trial}", data, run, right, work, 1)
     return campaign
