@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 from semst.bench import workflow
-from semst.bench.comparison import markdown, read_rows, summary
+from semst.bench.comparison import markdown, read_rows, summary, write_rows
 from semst.bench.experiment import Trial
 from semst.bench.protocol import COMPARED, PAIRS, PROFILES
 from semst.bench.weights import keep, keep_evaluator
@@ -292,6 +292,11 @@ def test_tables_are_collected_from_what_is_trained(results, tmp_path, monkeypatc
     assert {row["method"] for row in rows} >= {"copy", "oracle", *COMPARED}
     again = read_rows(results / "fig4_horse2zebra/rows.csv")
     assert json.dumps(rows) == json.dumps(again)
+    other = rows[0] | dict(pair="parsing2photo", seed=3)
+    write_rows(out, [rows[1] | dict(downstream=0.0), other])       # a row of today, and another
+    collect.main()
+    assert read_rows(out)[0] == other and len(read_rows(out)) == len(rows) + 1
+    assert {row["downstream"] for row in read_rows(out)} == {row["downstream"] for row in rows}
 
 
 def test_a_pair_is_admitted_if_copy_and_matrix_both_fail_in_both_measures():

@@ -4,12 +4,13 @@
     python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
 
 What has no finished training is left out and said. Nothing is trained; missing scores are made.
+A row that is in the table already stays until its training is collected anew.
 """
 import argparse
 import sys
 from pathlib import Path
 
-from semst.bench.comparison import row_of, write_rows
+from semst.bench.comparison import read_rows, row_of, write_rows
 from semst.bench.experiment import Experiment, Trial
 from semst.bench.protocol import (ABLATIONS, COMPARED, CONTENT_WEIGHTS, PAIRS, PILOT_SEED, PROFILES)
 from semst.bench.workflow import (open_experiment, pilot_experiment, reference_trials,
@@ -18,6 +19,11 @@ from semst.bench.workflow import (open_experiment, pilot_experiment, reference_t
 
 def done(experiment: Experiment, trial: Trial) -> bool:
     return not trial.trained or trial in experiment.kept or experiment.finished(trial)
+
+
+def key(row: dict) -> tuple:
+    "What a row is about."
+    return row["pair"], row["method"], row["weight"], row["seed"]
 
 
 def pilot_trials() -> list[Trial]:
@@ -35,7 +41,8 @@ def main():
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    rows, results = [], results_folder(args.results) / args.profile
+    results = results_folder(args.results) / args.profile
+    rows = {key(row): row for row in read_rows(args.out)} if args.out.exists() else {}
     for pair in args.pairs:
         if args.pilots:
             experiment, trials = pilot_experiment(results, args.profile, pair), pilot_trials()
@@ -46,11 +53,12 @@ def main():
             trials = [t for t in reference_trials(pair, plan) if t.seed in seeds] + trials
         for trial in trials:
             if done(experiment, trial):
-                rows.append(row_of(experiment, trial))
-                print(pair, trial.place, rows[-1].get("downstream", ""), flush=True)
+                row = row_of(experiment, trial)
+                rows[key(row)] = row
+                print(pair, trial.place, row.get("downstream", ""), flush=True)
             elif not args.pilots:
                 print(f"{pair} {trial.place}: not trained", file=sys.stderr)
-    write_rows(args.out, rows)
+    write_rows(args.out, sorted(rows.values(), key=lambda row: list(PAIRS).index(row["pair"])))
 
 
 if __name__ == "__main__":
