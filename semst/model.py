@@ -281,7 +281,7 @@ def rename_old_branches(state: dict[str, Tensor], prefix: str = "") -> None:
 # %% ../nbs/07_two_scales.ipynb #7bea814b
 def find_weights(run: str | Path) -> Path:
     """The file with a run's newest translator. `run` is the file itself, a checkpoint or a run's
-    folder. A checkpoint's average of the weights (notebook 08) comes before the weights."""
+    folder. A checkpoint's average of the weights (chapter 08) comes before the weights."""
     run = Path(run)
     if run.is_file():
         return run

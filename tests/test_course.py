@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "reproduce/tools"))
 import keep_course  # noqa: E402
 
 CHAPTERS = sorted((ROOT / "nbs").glob("0*.ipynb"))
-COURSE = ROOT / "reproduce/weights/course"
-KEPT = sorted(COURSE.glob("*.safetensors"))
+WEIGHTS = ROOT / "reproduce/weights"
+KEPT = sorted((*WEIGHTS.glob("course/*.safetensors"), *WEIGHTS.glob("two_scales/*.safetensors")))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
@@ -36,18 +36,20 @@ def test_the_chapters_are_numbered_from_0_to_9():
     assert [int(chapter.stem[:2]) for chapter in CHAPTERS] == list(range(10))
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", KEPT, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_kept_weights_have_their_digest_and_translate(path):
     check_kept(path)
     y = translate_whole(load_model(path), torch.zeros(1, 3, 64, 64)).fused
     assert y.shape == (1, 3, 64, 64) and y.isfinite().all()
 
 
-def test_the_kept_steps_belong_to_the_kept_log():
-    notes = [check_kept(path) for path in KEPT if path.stem.startswith("step_")]
+@pytest.mark.parametrize("folder", ["course", "two_scales"])
+def test_the_kept_steps_belong_to_the_kept_log(folder):
+    notes = [check_kept(path) for path in sorted((WEIGHTS / folder).glob("step_*.safetensors"))]
     assert len(notes) >= 3 and len({note["pair"] for note in notes}) == 1
     assert all(note["config"] == notes[0]["config"] for note in notes)
-    assert read_log(COURSE / "log.jsonl")[-1]["step"] == notes[-1]["step"] == notes[-1]["steps"]
+    last = read_log(WEIGHTS / folder / "log.jsonl")[-1]["step"]
+    assert last == notes[-1]["step"] == notes[-1]["steps"]
 
 
 def test_a_run_is_kept_at_each_checkpoint_and_replaces_the_one_before(tmp_path, monkeypatch):
