@@ -1,5 +1,6 @@
-"""The two pictures of the README and of the results, in reproduce/pictures.
+"""The pictures of the README and of the results, in reproduce/pictures.
 
+    python reproduce/tools/pictures.py scales quick                the kept model with two scales
     python reproduce/tools/pictures.py methods quick               methods side by side, three pairs
     python reproduce/tools/pictures.py progress cpu --pair parsing2photo      one training of SemST
 """
@@ -12,11 +13,29 @@ from semst.bench.experiment import Trial, chosen_trial, translate_all
 from semst.bench.figures import Column, grid, heading_of
 from semst.bench.manifest import repository
 from semst.bench.protocol import PAIRS, PROFILES, title_of
-from semst.bench.workflow import open_experiment, results_folder
+from semst.bench.weights import check_kept
+from semst.bench.workflow import kept_folder, open_experiment, results_folder
 from semst.checkpoint import on_schedule
+from semst.data import to_tensor
+from semst.model import load_model, translate_whole
+from semst.synthetic.scenes import scene
 
 SHOWN = ("copy", "matrix", "gan", "cut", "semst", "oracle")
 THREE = ("parsing2photo", "summer2winter", "horse2zebra")
+
+
+def scales(rows: int):
+    "Scenes that the kept model with two scales has not seen, its parts, and the oracle."
+    file = sorted(kept_folder("two_scales").glob("step_*.safetensors"))[-1]
+    pair = PAIRS[check_kept(file)["pair"]]
+    drawn = {look: torch.stack([to_tensor(scene(look, 200_000 + i, 256, pair.source_layout)[0])
+                                for i in range(rows)]) for look in (pair.source, pair.target)}
+    y = translate_whole(load_model(file), drawn[pair.source])
+    shown = {"input": drawn[pair.source], "global branch": y.y_global, "local branch": y.y_local,
+             "M: white is local": 2 * y.scale_map.expand_as(y.fused) - 1, "SemST": y.fused,
+             "oracle": drawn[pair.target]}
+    columns = [Column(name, pictures) for name, pictures in shown.items()]
+    return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
 def methods(results: Path, profile: str, rows: int):
@@ -45,14 +64,19 @@ def progress(results: Path, profile: str, rows: int, pair: str):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("methods", "progress"))
+    parser.add_argument("what", choices=("scales", "methods", "progress"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--pair", choices=PAIRS, default="parsing2photo", help="of progress")
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
     args = parser.parse_args()
     given = (results_folder(args.results) / args.profile, args.profile, args.rows)
-    figure = methods(*given) if args.what == "methods" else progress(*given, args.pair)
+    if args.what == "scales":
+        figure = scales(args.rows)
+    elif args.what == "methods":
+        figure = methods(*given)
+    else:
+        figure = progress(*given, args.pair)
     path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
