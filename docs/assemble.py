@@ -25,7 +25,8 @@ def local(text: str) -> str:
     "Links to what has another name in the site."
     names = {"../reproduce/PROTOCOL.md": "protocol.md", "reproduce/PROTOCOL.md": "protocol.md",
              "ledger.ipynb": "ledger.md", "index.ipynb": "index.md",
-             "docs/extending.md": "extending.md"}
+             "docs/extending.md": "extending.md", "docs/launching.md": "launching.md",
+             "../docs/launching.md": "launching.md"}
     for old, new in names.items():
         text = text.replace(f"]({old})", f"]({new})")
     return text
@@ -41,8 +42,8 @@ def start_page(notebooks: list[str]) -> str:
              for title, letter in PARTS.items()]
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
-              toctree("Reference", ["ledger", "protocol", "api", "extending", "coming_from_cut",
-                                    "reliability"])]
+              toctree("Reference", ["ledger", "protocol", "api", "extending", "launching",
+                                    "coming_from_cut", "reliability"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -114,7 +115,8 @@ def main(folder: Path) -> None:
     pages = dict(index=start_page(notebooks), api=api_page(), ledger=ledger_page(),
                  protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
                  **{name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-                    for name in ("extending", "coming_from_cut", "reliability")})
+                    for name in ("extending", "launching", "coming_from_cut",
+                                 "reliability")})
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['STOPPING', 'LOADERS_DIED', 'StepBatches', 'Pairs', 'open_data', 'stop_on_signals', 'ignore_signals', 'anyone',
            'LoaderDied', 'one_line', 'in_its_turn', 'readable', 'together', 'Alarmed', 'Training', 'loop',
-           'say_where_to_go_on', 'check_run', 'length_of', 'recall', 'new_loader', 'train']
+           'say_where_to_go_on', 'check_run', 'length_of', 'recall', 'new_engine', 'new_loader', 'train']
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
+import os
 import signal
 import threading
 import traceback
@@ -296,6 +297,12 @@ def recall(training: Training) -> None:
         hook.recall(remembered.get(type(hook).__name__, {}))
 
 # %% ../nbs/A14_runs.ipynb #23ff3ce7
+def new_engine() -> Accelerator:
+    "What joins the processes of a launcher; without a GPU they need to be told that it is CPUs."
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return Accelerator(cpu=several and not torch.accelerator.is_available())
+
+
 def new_loader(samples: Dataset, state: TrainState, cached: bool) -> DataLoader:
     "Batches from the state's step to the last one, for this process."
     config, engine = state.config, state.accelerator
@@ -321,7 +328,7 @@ def train(
     `InputError` for a mistake in what is given; `NonFiniteLoss` if numbers overflow; `LoaderDied`
     if a process that loads images was killed; after a checkpoint, `Alarmed` if an alarm and
     `KeyboardInterrupt` if anything else stopped it."""
-    run, engine = Path(run), accelerator or Accelerator()
+    run, engine = Path(run), accelerator or new_engine()
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
     steps = length_of(config, epoch)

@@ -135,8 +135,10 @@ figure img { width: 100% }
 <p id="status" role="status">No picture yet.</p>
 <div id="list"></div>
 <div id="shown" hidden>
-<div id="stage"><div id="pair"><img id="after" alt="translation"><img id="before" alt="source"></div>
-<input id="slider" type="range" min="0" max="100" value="50" aria-label="Source and translation"></div>
+<div id="stage"><div id="pair">
+<img id="after" alt="translation"><img id="before" alt="source"></div>
+<input id="slider" type="range" min="0" max="100" value="50"
+ aria-label="Source and translation"></div>
 <p>Left: the source. Right: the translation. <a id="save">Save the translation</a></p>
 <div id="parts"></div></div>
 <script>

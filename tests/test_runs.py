@@ -305,7 +305,7 @@ assert PartialState().num_processes == 2
         [sys.executable, "-m", *words, script],
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
 
