@@ -204,6 +204,10 @@ def test_the_index_is_a_map_of_every_notebook():
             assert f"({notebook.name})" in text, f"{notebook.name} is not in the index"
 
 
+def test_the_readme_can_be_read_in_six_minutes():
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
 def test_the_readme_s_python_runs_as_far_as_its_names():
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code
