@@ -1,4 +1,6 @@
 "The package builds, installs and imports from its own files alone, and says what it is."
+import ast
+import json
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ import venv
 import zipfile
 from configparser import ConfigParser
 from email import message_from_string
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -126,6 +129,98 @@ def test_both_commands_say_the_version(installed, tmp_path):
     wanted = f"semst {settings()['version']}\n"
     assert run(installed / "semst", "--version", cwd=tmp_path) == wanted
     assert run(installed / "python", "-m", "semst", "--version", cwd=tmp_path) == wanted
+
+
+# ---- the chapters in Colab, with the wheel and what their first cell installs
+
+CHAPTERS = [*sorted((ROOT / "nbs").glob("0*.ipynb")), ROOT / "nbs/train_your_own.ipynb"]
+COLAB = {
+    "sitecustomize.py": "import google.colab\n",
+    "google/colab/__init__.py": "from . import drive, files\n",
+    "google/colab/drive.py": "",
+    "google/colab/files.py": "",
+    "pip/__init__.py": "",
+    "pip/__main__.py": "import sys\nprint(*sys.argv[1:])\n",
+}
+RUN_CELLS = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+for cell in json.load(open(sys.argv[1])):
+    shell.run_cell(cell).raise_error()
+"""
+
+
+def cells_of(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def first_of(cells):
+    "The cell that installs, and all imports."
+    install = next(cell for cell in cells if "google.colab" in cell)
+    imports = [ast.unparse(node) for cell in cells for node in ast.walk(ast.parse(cell))
+               if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return [install, *(words for words in imports if "google" not in words)]
+
+
+@pytest.fixture
+def colab(installed, tmp_path):
+    "Runs cells outside the repository, as Colab would; returns what they print."
+    for name, text in COLAB.items():
+        (tmp_path / "stubs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "stubs" / name).write_text(text)
+    (tmp_path / "stubs/git").write_text("#!/bin/sh\nmkdir -p semst/nbs\n")
+    (tmp_path / "stubs/git").chmod(0o755)
+    given = dict(PYTHONPATH=str(tmp_path / "stubs"), MPLBACKEND="agg",
+                 PATH=f"{tmp_path / 'stubs'}{os.pathsep}{os.environ['PATH']}")
+
+    def execute(cells):
+        (tmp_path / "cells.json").write_text(json.dumps(cells))
+        words = [installed / "python", "-c", RUN_CELLS, tmp_path / "cells.json"]
+        done = subprocess.run([str(word) for word in words], capture_output=True, text=True,
+                              cwd=tmp_path, env=os.environ | given)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+    return execute
+
+
+@needs_build
+@pytest.mark.skipif(os.name == "nt", reason="git is replaced by a script for a shell")
+def test_the_first_cell_and_the_imports_of_every_chapter(colab):
+    found = colab([cell for chapter in CHAPTERS for cell in first_of(cells_of(chapter))]
+                  + ["import semst; print(semst.__file__)"])
+    wanted = r"install -q semst\[[\w,]+\] @ git\+https://github.com/semst/semst\b"
+    assert len(re.findall(wanted, found)) == len(CHAPTERS) and "semst/semst@main" in found
+    assert "environment" in found.splitlines()[-1] and str(ROOT) not in found
+
+
+@needs_build
+def test_a_whole_chapter_outside_the_repository(colab):
+    colab(cells_of(ROOT / "nbs/02_patch_sampling.ipynb"))
+
+
+@needs_build
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_what_a_chapter_imports_is_installed_by_its_first_cell(built, chapter):
+    "By the wheel's requirements and the extras that are named; IPython comes with every kernel."
+    install, *imports = first_of(cells_of(chapter))
+    extras = re.search(r"semst\[([\w,]+)\]", install)[1].split(",")
+    with zipfile.ZipFile(built[1]) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("METADATA"))
+        needs = message_from_string(archive.read(name).decode()).get_all("Requires-Dist")
+    needs = [need for need in needs if "extra ==" not in need
+             or re.search(r"extra == ['\"]([\w-]+)", need)[1] in extras]
+    ours = {re.split(r"[^\w.-]", need)[0].lower().replace("_", "-") for need in needs}
+    packages = packages_distributions()
+    for words in imports:
+        for node in ast.parse(words).body:
+            full = node.names[0].name if isinstance(node, ast.Import) else node.module
+            module = full.partition(".")[0]
+            if module in (*sys.stdlib_module_names, "semst", "IPython", "matplotlib_inline"):
+                continue
+            from_packages = {name.lower() for name in packages.get(module, [module])}
+            assert from_packages & ours, f"{chapter.name} imports {module}"
 
 
 # ---- the front door: `import semst`

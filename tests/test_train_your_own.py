@@ -60,7 +60,7 @@ def test_in_colab_with_own_folders(tmp_path, monkeypatch):
     text, _ = execute(
         tmp_path, source="mine", target="wanted", drive_folder=str(tmp_path / "drive")
     )
-    assert "install -q git+https://github.com/semst/semst@main" in text
+    assert "install -q semst[plots] @ git+https://github.com/semst/semst@main" in text
     work = tmp_path / "drive/MyDrive/semst"
     assert f"download {work / 'first_run.safetensors'}" in text
     translated = sorted((work / "first_run_translated").glob("*.png"))
