@@ -203,7 +203,7 @@ class Training:
         self.function = fast_step(state)
 
     def stop(self, alarm: str = "") -> None:
-        "End the training after this step, with a checkpoint; by an alarm, `train` raises `Alarmed`."
+        "End the training after this step, with a checkpoint; for an alarm by raising `Alarmed`."
         self.stopping, self.alarm = True, self.alarm or alarm
 
     def every(self, setting: str) -> bool:

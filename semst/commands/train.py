@@ -60,7 +60,8 @@ class Train:
     config: TrainConfig = field(default_factory=TrainConfig)
 
     def __call__(self):
-        hooks, method = default_hooks(self.trackers, stop=self.stop_on_alarm), method_of(self.config)
+        hooks = default_hooks(self.trackers, stop=self.stop_on_alarm)
+        method = method_of(self.config)
         if self.begin is not None:
             if self.resume:
                 raise InputError("--resume goes on with the run's own weights: leave out --from")
