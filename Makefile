@@ -5,7 +5,9 @@ PYTHON ?= python3
 PROFILE ?= quick
 DATA ?=
 DATA_NAME ?= stand-in
-RESULTS = results$(if $(DATA),/$(notdir $(abspath $(DATA))))
+# As it was given; so a $ or a space in a folder's name is no variable's and no end of it.
+export DATA_FOLDER := $(value DATA)
+export DATA_NAME
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -17,14 +19,24 @@ reproduce: export MALLOC_MMAP_THRESHOLD_ = 1000000000
 reproduce: export MALLOC_TRIM_THRESHOLD_ = 1000000000
 reproduce: export MALLOC_TOP_PAD_ = 100000000
 reproduce: .venv/ready
-	mkdir -p $(RESULTS)/$(PROFILE)
-	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)) data_name=$(DATA_NAME)); \
-	status=$$?; python reproduce/run.py --index --profile $(PROFILE) --results $(RESULTS) && exit $$status
-	@echo "open $(RESULTS)/$(PROFILE)/index.html"
+	@$(PLACE); mkdir -p "$$results"; \
+	OMP_NUM_THREADS=1 snakemake --snakefile reproduce/Snakefile --directory "$$results" --cores all --resources gpu=1 --keep-going --rerun-incomplete --quiet rules --config profile=$(PROFILE) "$$@"; \
+	status=$$?; python reproduce/run.py --index --profile $(PROFILE) --results "$$(dirname "$$results")" || exit 1; \
+	[ $$status = 0 ] || exit $$status; echo "open $$results/index.html"
+
+# Sets $results to the folder of the profile's results, and the words for the data, if some are given.
+define PLACE
+set --; results=results/$(PROFILE); \
+	if [ -n "$$DATA_FOLDER" ]; then \
+	folder=$$(python -c 'import os, sys; print(os.path.abspath(sys.argv[1]))' "$$DATA_FOLDER"); \
+	results="results/$$(basename "$$folder")/$(PROFILE)"; \
+	set -- "data=$$folder" "data_name=$$DATA_NAME"; fi
+endef
 
 # After a crash or kill -9, if `make reproduce` says that its folder is locked.
 unlock: .venv/ready
-	snakemake --snakefile reproduce/Snakefile --directory $(RESULTS)/$(PROFILE) --unlock --config profile=$(PROFILE) $(if $(DATA),data=$(abspath $(DATA)))
+	@$(PLACE); \
+	snakemake --snakefile reproduce/Snakefile --directory "$$results" --unlock --config profile=$(PROFILE) "$$@"
 
 test: .venv/ready
 	SEMST_COURSE_STEPS=30 nbdev_test --path nbs --n_workers 2 --timing

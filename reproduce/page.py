@@ -76,7 +76,7 @@ translation; less is better. Means over the trainings that there are.</p>"""
 
 
 def write_page(folder: Path) -> Path:
-    "FOLDER/index.html over all manifests that lie in FOLDER/*/."
+    "FOLDER/index.html over all manifests in FOLDER/*/, and the notebooks that left none."
     sections, by_pair = [], {}
     for path in sorted(folder.glob("*/manifest.json")):
         manifest = read_json(path, dict)
@@ -84,6 +84,13 @@ def write_page(folder: Path) -> Path:
         rows = path.with_name("rows.csv")
         for row in read_rows(rows) if rows.exists() else ():
             by_pair.setdefault(row["pair"], []).append(row)
+    stopped = [path for path in sorted(folder.glob("*/*.ipynb"))
+               if not path.with_name("manifest.json").exists()]
+    for path in stopped:
+        figure = path.parent.name
+        sections.append(f'<section><h2>{escape(TITLES.get(figure, figure))}</h2>'
+                        f'<p><strong>failed</strong>: <a href="{link(figure, path.name)}">the '
+                        'notebook up to there</a></p></section>')
     if not sections:
         sections.append("<p>No figure has been made yet.</p>")
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">

@@ -84,6 +84,22 @@ def run(figure: str, results: Path, given: dict[str, str]) -> dict:
     return read_json(out / "manifest.json", dict)
 
 
+def failures(figures: list[str], results: Path, given: dict[str, str]) -> list[str]:
+    "Make figure after figure; the names of those whose notebook failed."
+    failed = []
+    for figure in figures:
+        print(f"{figure} ...", flush=True)
+        try:
+            manifest = run(figure, results, given)
+        except papermill.PapermillExecutionError as e:
+            failed.append(figure)
+            print(f"reproduce: {figure} failed: {e.ename}: {e.evalue}\n  the notebook up to there: "
+                  f"{results / given['profile'] / figure}", file=sys.stderr)
+        else:
+            print(f"{figure}: {manifest['verdict']} ({manifest['seconds']:.0f} s)", flush=True)
+    return failed
+
+
 def arguments(argv) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -109,19 +125,15 @@ def main(argv=None) -> int:
         results = results_folder(args.results, given.get("data_root", ""))
         for figure in figures:                           # all before the first minute is spent
             checked(notebook_of(figure)[0], given)
-        for figure in () if args.index else figures:
-            print(f"{figure} ...", flush=True)
-            manifest = run(figure, results, given)
-            print(f"{figure}: {manifest['verdict']} ({manifest['seconds']:.0f} s)", flush=True)
+        failed = [] if args.index else failures(figures, results, given)
     except InputError as e:
         print(f"reproduce: {e}", file=sys.stderr)
         return 2
-    except papermill.PapermillExecutionError as e:
-        print(f"reproduce: {figure} failed: {e.ename}: {e.evalue}\n"
-              f"  the notebook up to there: {results / args.profile / figure}", file=sys.stderr)
-        return 1
     print(f"page: {write_page(results / args.profile)}")
-    return 0
+    if failed:
+        print(f"reproduce: {len(failed)} of {len(figures)} figures failed: {', '.join(failed)}",
+              file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ import torch
 from campaigns.alarms import WITHIN, alarm_campaign
 from campaigns.common import Campaign, tiny_training, two_folders
 from campaigns.disks import disk_campaign, limit_campaign, picture_campaign
+from campaigns.fuzz import fuzz_campaign
 from campaigns.inputs import input_campaigns
+from campaigns.jobs import job_campaign
 from campaigns.kills import kill_campaign, power_campaign, signal_campaign
 from campaigns.loads import files_load, training_load, translation_load
 from campaigns.memory import gpu_campaign, host_campaign, loader_campaign, shared_campaign
@@ -68,8 +70,10 @@ PARTS: dict[str, tuple[str, Part]] = {  # name -> heading on the page, what coun
     "memory": ("Faults", memory),
     "alarms": ("Faults", lambda root, scale: [alarm_campaign(root, many(5, scale))]),
     "inputs": ("Bad input", lambda root, scale: input_campaigns(root, max(30, many(800, scale)))),
+    "fuzz": ("Fuzzing", lambda root, scale: fuzz_campaign(root, many(20_000, scale), 600)),
     "training": ("Load", training),
     "translation": ("Load", translation),
+    "jobs": ("Load", lambda root, scale: [job_campaign(root)]),
     "files": ("Load", lambda root, scale: [files_load(root, max(1500, round(100_000 * scale)))]),
 }
 COUNTED = ROOT / "docs/reliability.json"  # what the page is made of: part -> its last campaigns
@@ -107,6 +111,8 @@ all campaigns are a part of `make test`.
   traceback, a hang of more than a minute, or a result. Some damage leaves a readable file: turned
   bits of uncompressed pixels, for example. Then it is read. PNG and zipped TIFF have checksums, and
   there a wrong picture counts as a failure.
+- **Fuzzing** calls the readers themselves, thousands of times, with changes that follow the code
+  that they reach. A content is read or refused by name; anything else is a failure.
 - A log with damaged lines is read without them, with a warning.
 - A **full memory** is a limit on what the process may take, PyTorch's error of a full GPU raised at
   each part of a step, a small /dev/shm that is filled, or a loader process that is killed. The

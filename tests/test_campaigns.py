@@ -1,6 +1,10 @@
 "The short forms of the campaigns; `make campaign` runs the long ones."
 
+import os
+import random
+import shlex
 import shutil
+import subprocess
 import sys
 from collections import Counter
 
@@ -8,8 +12,9 @@ import pytest
 import torch
 import campaign as program
 from campaigns.alarms import alarm_campaign
-from campaigns.common import Campaign, command, drawn, tiny_training, two_folders
+from campaigns.common import Campaign, command, drawn, harmed, tiny_training, two_folders
 from campaigns.disks import disk_campaign, limit_campaign, picture_campaign
+from campaigns.fuzz import READERS, Reader, Target
 from campaigns.inputs import KINDS, input_campaigns
 from campaigns.kills import kill_campaign, power_campaign, signal_campaign
 from campaigns.loads import files_load, training_load, translation_load
@@ -21,7 +26,13 @@ from campaigns.memory import (
     shared_campaign,
 )
 
-from semst.files import read_json
+from conftest import ROOT
+
+from semst.cli import COMMANDS
+from semst.files import InputError, read_json
+from semst.generator import Generator
+from semst.study.page import demo, make
+from semst.study.votes import made_up_votes
 
 forks = pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available(),
@@ -108,6 +119,31 @@ def test_malformed_inputs_are_refused_by_name(tmp_path):
     assert sum(c.counts["refused by name"] for c in campaigns) >= 30
 
 
+def test_every_reader_is_fuzzed(tmp_path):
+    pytest.importorskip("tifffile")
+    for name, reader in READERS.items():
+        place = tmp_path / name
+        place.mkdir()
+        target, dice = Target(reader(place), place), random.Random(1)
+        for seed in target.reader.seeds:
+            target(seed)
+        assert set(target.counts) == {"read"}, name                     # good contents are good
+        for _ in range(40):
+            target(harmed(dice.choice(target.reader.seeds), dice))
+        assert not target.failures, (name, target.failures)
+
+
+def test_a_reader_that_fails_is_found(tmp_path):
+    def bad(file):
+        if file.stat().st_size != 4:
+            raise InputError("is damaged")
+        return 1 / (file.read_bytes()[0] - 97)
+    target = Target(Reader("x.bin", [], bad), tmp_path)
+    for data in (b"abcd", b"aaaa", b"bbbb", b"b"):
+        target(data)
+    assert target.counts == dict(read=1, failed=3) and len(target.failures) == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_memory_and_handles_stay_as_they_are(tmp_path):
     data, run = two_folders(tmp_path), tmp_path / "a run"
@@ -120,8 +156,79 @@ def test_many_files_begin_with_a_bar_and_are_looked_at_once(tmp_path):
     assert passed(files_load(tmp_path, 1500)).tried == 4
 
 
+ODD = 'it\'s "a" 名前 $(touch no) `no` <b> %s {x}'
+OTHERS = ("score", "export", "import", "demo")                     # in tests of their own
+
+
+def test_a_path_with_spaces_works_for_the_other_commands(tmp_path, monkeypatch):
+    root = tmp_path / ODD
+    root.mkdir()
+    monkeypatch.chdir(tmp_path)
+    data, run = two_folders(root), root / "a run"
+    tiny_training(data, run)
+    torch.save(Generator(4, 6, taps=(0, 4, 8)).state_dict(), root / "latest net.pth")
+    study = make(**demo(root / "demo", n=4, size=32), out=root / "a study", sets=4)
+    votes = root / "some votes.json"
+    votes.write_text(made_up_votes(study, "a" * 32, 0.8, random.Random(0)))
+    train = ["train", "--source", data[0], "--target", data[1], "--from", run, "--steps", 1]
+    for words in (
+        ["score", run, "--source", data[0], "--target", data[1], "--out", root / "the scores"],
+        ["import", root / "latest net.pth", root / "theirs.safetensors"],
+        ["translate", root / "theirs.safetensors", data[0], root / "by theirs", "--tile", 64],
+        ["demo", root / "four scenes.png"],
+        [*train, "--preset", "tiny", "--crop", 32, "--workers", 0, "--out", root / "another run"],
+        ["study", "collect", root / "a study", votes],
+    ):
+        code, said = command(*words)
+        assert code == 0 and "Traceback" not in said, (words, said)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_path_with_spaces_works_for_an_export(tmp_path, monkeypatch):
+    root = tmp_path / ODD
+    monkeypatch.chdir(tmp_path)
+    tiny_training(two_folders(root), root / "a run")
+    code, said = command("export", root / "a run", root / "a model.pt2")
+    assert code == 0 and (root / "a model.pt2").exists(), said
+
+
+MAKE = ("reproduce", "unlock", "test", "campaign", "notebooks", "docs")
+TOOL = """#!/bin/sh
+printf '%s\\n' "$(basename "$0")" "$@" >> "$OUT"
+case "$1" in -c) exec {python} "$@";; esac
+"""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="the program `make` is absent")
+@pytest.mark.parametrize("target", MAKE)
+def test_a_path_with_spaces_works_for_every_make_target(tmp_path, target):
+    "The tools are stubs that note their words; the folder of the project and the data are odd."
+    root, data = tmp_path / ODD, tmp_path / f"data {ODD}"
+    (root / ".venv/bin").mkdir(parents=True)
+    (root / "nbs/solutions").mkdir(parents=True)
+    data.mkdir()
+    for name in ("Makefile", "settings.ini", "setup.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, root)
+    for name in "python snakemake jupyter nbdev_test nbdev_clean nbdev_export sphinx-build".split():
+        (root / ".venv/bin" / name).write_text(TOOL.format(python=shlex.quote(sys.executable)))
+        (root / ".venv/bin" / name).chmod(0o755)
+    (root / ".venv/ready").touch()
+    (root / "nbs/one.ipynb").touch()
+    (root / "nbs/solutions/one.ipynb").touch()
+    for given in {}, dict(DATA=str(data)):
+        out = tmp_path / f"words{len(given)}"
+        done = subprocess.run(["make", target], cwd=root, capture_output=True, text=True,
+                              env=os.environ | given | dict(OUT=str(out)))
+        assert done.returncode == 0, done.stdout + done.stderr
+        words = out.read_text().splitlines()
+        if given and target in ("reproduce", "unlock"):
+            assert f"data={data}" in words and "data_name=stand-in" in words
+            assert words[words.index("--directory") + 1] == f"results/{data.name}/quick"
+    assert not any(tmp_path.rglob("no"))
+
+
 def test_a_path_with_spaces_quotes_and_unicode_works_for_every_command(tmp_path, monkeypatch):
-    root = tmp_path / 'it\'s "a" 名前 $(touch no) `no` <b> %s {x}'
+    root = tmp_path / ODD
     root.mkdir()
     monkeypatch.chdir(tmp_path)
     source, target = two_folders(root)
@@ -155,5 +262,7 @@ def test_a_path_with_spaces_quotes_and_unicode_works_for_every_command(tmp_path,
     ):
         code, said = command(*words)
         assert code == 0 and "Traceback" not in said, (words, said)
+    tried = {"train", "translate", "info", "data", "study"}
+    assert set(COMMANDS) == tried | set(OTHERS)
     assert len(list((root / "translated").iterdir())) == 5 and (root / "one.png").exists()
     assert not (tmp_path / "no").exists()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
 from conftest import ROOT
 
@@ -176,6 +177,30 @@ def test_nothing_on_the_page_is_unescaped(results, tmp_path):
         (tmp_path / "fig2_parsing2image" / name).write_bytes(b"")
     html = page.write_page(tmp_path).read_text()
     assert "<script" not in html and html.count("&lt;script&gt;") >= 5 and "'\"" not in html
+
+
+def test_a_batch_of_100_figures_some_failing_ends_with_a_report(tmp_path, monkeypatch, capsys):
+    names = [f"fig4_number{i:03}" for i in range(100)]
+    bad = names[3::10]
+
+    def execute(notebook, executed, values, **_):
+        "A stub in the place of a kernel: the manifest of a figure, or a notebook that stops."
+        Path(executed).write_text("{}")
+        figure = Path(values["out_dir"]).name
+        if figure in bad:
+            raise papermill.PapermillExecutionError(1, 1, "", "InputError", f"no {figure}", [])
+        about = dict(figure=figure, verdict="smoke", words="", data_name="stand-in", seconds=0,
+                     device="cpu", git_revision="0", notebook=Path(executed).name)
+        write_json(Path(values["out_dir"]) / "manifest.json", about)
+    monkeypatch.setattr(runner, "FIGURES", dict.fromkeys(names, ("horse2zebra",)))
+    monkeypatch.setattr(runner.papermill, "execute_notebook", execute)
+    assert runner.main(["--profile", "smoke", "--results", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert f"10 of 100 figures failed: {', '.join(bad)}" in said.err
+    assert said.out.count(": smoke (0 s)") == 90 and said.err.count("failed: InputError") == 10
+    html = (tmp_path / "smoke/index.html").read_text()
+    assert html.count("<strong>smoke</strong>") == 90
+    assert html.count("<strong>failed</strong>") == 10 and f"{bad[0]}/fig2to4_trans" in html
 
 
 def test_nothing_is_made_twice_and_a_changed_setting_is(results):
