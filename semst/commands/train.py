@@ -32,7 +32,8 @@ from ..training import train
 
 # %% ../../nbs/A45_train_command.ipynb #557e9f08
 if TYPE_CHECKING:
-    Preset = AlarmName = str
+    Preset = str
+    AlarmName = str
 else:                                  # tyro reads the names at run time
     Preset, AlarmName = Literal[tuple(PRESETS)], Literal[tuple(ALARMS)]
 
