@@ -157,6 +157,9 @@ def page(found: dict[str, dict]) -> str:
         campaigns = [Campaign(**c | dict(counts=Counter(c["counts"]))) for c in part["campaigns"]]
         sections.setdefault(PARTS[name][0], []).extend(campaigns)
     machines = "; ".join(sorted({part["machine"] for part in found.values()}))
+    missing = [name for name in PARTS if name not in found]
+    if missing:
+        machines += f". Not counted in the long form yet: {', '.join(missing)}"
     parts = [f"## {title}\n\n{table(campaigns)}" for title, campaigns in sections.items()]
     return "\n".join([ABOUT, f"{machines}.", "", *parts]).rstrip() + "\n" + ENDS
 

@@ -135,16 +135,17 @@ def translation_load(root: Path, run: Path, pictures: int, limit: float) -> Camp
         return one(*words, **more)
 
     translate.Job.batch = metered
-    began = time.monotonic()
+    began = time.process_time()
     try:
         code, said = command("translate", run, source, root / "out")
     finally:
         translate.Job.batch = one
+    spent = (time.process_time() - began) / pictures * 1000
     found = slope(list(range(len(memory))), memory)
     results = len(list((root / "out").iterdir()))
     campaign.notes.append(
         f"{found:+.2f} MB a 1,000 pictures, {opened[len(opened) // 2]} open handles then "
-        f"{opened[-1]}, {(time.monotonic() - began) / pictures * 1000:.0f} ms a picture"
+        f"{opened[-1]}, {spent:.0f} ms of a core a picture"
     )
     name = f"{pictures // 2:05}.png"
     if (
