@@ -144,7 +144,7 @@ def test_the_command_serves_this_machine_until_it_is_stopped(runs, tmp_path):
     command = subprocess.Popen([str(w) for w in words], stdout=subprocess.PIPE, text=True,
                                cwd=tmp_path)
     try:
-        assert command.stdout.readline() == "4 models: demo, one, one, best, two\n"
+        assert command.stdout.readline() == "models: demo, one, one, best, two\n"
         port = int(re.search(r"http://127[.]0[.]0[.]1:(\d+)/", command.stdout.readline())[1])
         connection = HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", "/")

@@ -77,7 +77,7 @@ def serve(asked: Demo) -> None:
     if asked.host != "127.0.0.1":
         warnings.warn(f"--host {asked.host}: others may reach the page and use this machine",
                       stacklevel=2)
-    print(f"{len(found)} models: {', '.join(found)}\nopen {server.address} (Ctrl-C ends it)",
+    print(f"models: {', '.join(found)}\nopen {server.address} (Ctrl-C ends it)",
           flush=True)
     try:
         server.serve_forever()
