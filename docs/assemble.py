@@ -26,7 +26,8 @@ def local(text: str) -> str:
     names = {"../reproduce/PROTOCOL.md": "protocol.md", "reproduce/PROTOCOL.md": "protocol.md",
              "ledger.ipynb": "ledger.md", "index.ipynb": "index.md",
              "docs/extending.md": "extending.md", "docs/launching.md": "launching.md",
-             "../docs/launching.md": "launching.md"}
+             "../docs/launching.md": "launching.md",
+             "../reproduce/tools/ts_forms.md": "ts_forms.md"}
     for old, new in names.items():
         text = text.replace(f"]({old})", f"]({new})")
     return text
@@ -42,8 +43,8 @@ def start_page(notebooks: list[str]) -> str:
              for title, letter in PARTS.items()]
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
-              toctree("Reference", ["ledger", "protocol", "api", "extending", "launching",
-                                    "coming_from_cut", "reliability"])]
+              toctree("Reference", ["ledger", "protocol", "ts_forms", "api", "extending",
+                                    "launching", "coming_from_cut", "reliability"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -114,6 +115,7 @@ def main(folder: Path) -> None:
         (folder / "solutions" / path.name).write_text(readable(path), encoding="utf-8")
     pages = dict(index=start_page(notebooks), api=api_page(), ledger=ledger_page(),
                  protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
+                 ts_forms=(ROOT / "reproduce/tools/ts_forms.md").read_text(encoding="utf-8"),
                  **{name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
                     for name in ("extending", "launching", "coming_from_cut",
                                  "reliability")})
