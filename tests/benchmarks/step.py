@@ -428,7 +428,7 @@ def settings(
     """Up to 128 pixels the networks of the preset `tiny`, above those of the paper.
 
     With other widths D and F keep their proportion. No average: the peers keep none."""
-    base = PRESETS["tiny" if size <= 128 else "single-scale"]
+    base = PRESETS["tiny" if size <= 128 else "single-scale"].replace(upsample="deconv")
     m = base.model
     ngf, blocks = ngf or m.ngf, blocks or m.blocks
     config = base.replace(
