@@ -1,5 +1,6 @@
 "What several tests share."
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 # reference numbers and photographs, kept outside the project
 SHARED = Path(os.environ.get("SEMST_SHARED", ROOT.parent / "shared"))
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:      # so starts what a shell sends behind
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ TRAIN, REPRODUCE = re.findall(r"```bash\n(#!/bin/bash.*?)```", PAGE, re.DOTALL)
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Slurm's scripts are for a shell")
 SLURM = {
     # the batch script, with what Slurm's options decide
-    "sbatch": """#!{python}
+    "sbatch": """#!/usr/bin/env python3
 import os, re, subprocess, sys
 options = dict(re.findall(r"(?m)^#SBATCH --([a-z-]+)=(\\S+)", open(sys.argv[1]).read()))
 tasks = options.get("ntasks-per-node", options.get("ntasks"))
@@ -24,7 +24,7 @@ given = dict(SLURM_JOB_ID="4711", SLURM_NTASKS=tasks, SLURM_CPUS_PER_TASK="1")
 sys.exit(subprocess.call(["bash", *sys.argv[1:]], env=os.environ | given))
 """,
     # a process for each task; the largest exit code
-    "srun": """#!{python}
+    "srun": """#!/usr/bin/env python3
 import os, subprocess, sys
 tasks = [subprocess.Popen(sys.argv[1:], env=os.environ | dict(
     SLURM_PROCID=str(i), SLURM_LOCALID=str(i))) for i in range(int(os.environ["SLURM_NTASKS"]))]
@@ -42,7 +42,7 @@ def slurm(tmp_path):
     for name, text in SLURM.items():
         path = tmp_path / "bin" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("{python}", sys.executable))
+        path.write_text(text)
         path.chmod(0o755)
     places = [tmp_path / "bin", Path(sys.executable).parent, os.environ["PATH"]]
     given = dict(PATH=os.pathsep.join(map(str, places)), OMP_NUM_THREADS="1",
