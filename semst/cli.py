@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Union
 import tyro
 
 from . import __version__
+from .batches import LoaderDied
 from .commands.data import DataCheck, DataDraw
 from .commands.demo import Demo
 from .commands.info import Info
@@ -26,7 +27,7 @@ from .commands.train import Train, starting_point
 from .commands.translate import Translate
 from .data import InputError
 from .device import ran_out_of_memory
-from .training import Alarmed, LoaderDied, NonFiniteLoss
+from .training import Alarmed, NonFiniteLoss
 
 # %% ../nbs/A15_command_line.ipynb #9a66de5d
 class Group(NamedTuple):

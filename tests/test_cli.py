@@ -10,9 +10,10 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from semst.batches import LoaderDied
 from semst.cli import CODES, main
 from semst.synthetic.scenes import write_scenes
-from semst.training import Alarmed, LoaderDied, NonFiniteLoss
+from semst.training import Alarmed, NonFiniteLoss
 
 TINY = [
     "--preset", "tiny", "--crop", "32", "--ngf", "4", "--blocks", "5", "--ndf", "4",

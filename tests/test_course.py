@@ -69,6 +69,20 @@ def test_a_run_is_kept_at_each_checkpoint_and_replaces_the_one_before(tmp_path, 
     assert [path.stem for path in files] == ["step_00000002", "step_00000004"]
     assert [check_kept(path)["step"] for path in files] == [2, 4]
     assert len(read_log(kept / "log.jsonl")) == 4
+    assert "begun_from" not in check_kept(files[0])
     files[0].write_bytes(files[1].read_bytes())
     with pytest.raises(InputError, match="digest"):
         check_kept(files[0])
+
+
+def test_a_training_is_kept_in_a_folder_of_its_own_with_what_it_began_from(tmp_path, monkeypatch):
+    write_scenes(tmp_path / "winter", "winter", n=2, size=32)
+    config = PRESETS["tiny"].replace(crop=32, ngf=4, ndf=4, embed_dim=8, patches=8, centres=4,
+                                     steps=1)
+    train([tmp_path / "winter/images"] * 2, tmp_path / "run", config, hooks=[Log(), Checkpoints()])
+    monkeypatch.setattr(keep_course, "kept_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(sys, "argv", ["keep_course.py", str(tmp_path / "run"), "summer2winter",
+                                      "--to", "other", "--begun", "summer2winter/semst"])
+    keep_course.main()
+    note = check_kept(tmp_path / "other/step_00000001.safetensors")
+    assert note["begun_from"] == "summer2winter/semst"

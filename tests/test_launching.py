@@ -79,7 +79,7 @@ def test_a_job_whose_time_ends_is_queued_again(slurm, tmp_path):
 
 
 def test_the_time_ends_with_a_signal_that_a_training_knows():
-    from semst.training import STOPPING
+    from semst.batches import STOPPING
     name = re.search(r"--signal=(\w+)@", TRAIN)[1]
     assert f"SIG{name}" in {signal.name for signal in STOPPING}
 

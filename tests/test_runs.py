@@ -21,6 +21,7 @@ from test_trainer import ONE, TWO
 
 import semst.hooks
 import semst.training
+from semst.batches import ignore_signals
 from semst.checkpoint import last_checkpoint, on_schedule
 from semst.config import TrainConfig
 from semst.data import InputError, UnpairedCrops
@@ -29,7 +30,7 @@ from semst.methods import OBJECTIVES
 from semst.model import SemST, checkpoints, find_weights, translate_whole
 from semst.run_folder import fingerprint, read_log, run_lock, same_images
 from semst.synthetic.scenes import write_scenes
-from semst.training import Alarmed, NonFiniteLoss, ignore_signals, train
+from semst.training import Alarmed, NonFiniteLoss, train
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,18 @@ def test_every_chapter_has_its_pictures_and_equations(site):
         )
 
 
+@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "text/plain"])
+def test_a_hidden_cell_is_shown_if_it_has_a_picture(tmp_path, monkeypatch, kind):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import assemble
+
+    output = dict(output_type="display_data", data={kind: "x"}, metadata={})
+    cell = dict(cell_type="code", source=["#| hide\n", "draw()"], metadata={}, outputs=[output])
+    path = tmp_path / "notebook.ipynb"
+    path.write_text(json.dumps(dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)))
+    assert len(json.loads(assemble.readable(path))["cells"]) == int(kind != "text/plain")
+
+
 def test_the_search_finds_words_of_the_text(site):
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     terms = json.loads(index[index.index("(") + 1:index.rindex(")")])["terms"]

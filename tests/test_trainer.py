@@ -13,7 +13,7 @@ from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.state import TrainState
 from semst.trainer import Compared, luminance_correlation, weighted_sum
-from semst.training import StepBatches
+from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
     scales=1, crop=32, ngf=4, blocks=5, embed_dim=16, ndf=4, d_strides=(2, 1), patches=32,
