@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -106,6 +106,23 @@ class Limit(Hook):
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
+def in_a_program(name: str, *args, before: Sequence[str] = ()) -> int:
+    """Call a function of this module with words, in a Python that has done nothing else.
+
+    Memory that this process has freed would otherwise serve a training beyond its limit."""
+    code = f"import sys; from campaigns.memory import {name} as go; sys.exit(go(*sys.argv[1:]))"
+    words = [*before, sys.executable, "-c", code, *map(str, args)]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(words, env=env, stdout=1, stderr=2).returncode
+
+
+def limited_training(run: str, source: str, target: str, at: str, more: str) -> int:
+    "A training that may take `more` bytes after step `at`."
+    torch.set_num_threads(1)
+    hooks = [Limit(int(at), int(more)), *default_hooks(progress=False)]
+    return told(lambda: train((Path(source), Path(target)), Path(run), TINY, hooks=hooks))
+
+
 def host_campaign(root: Path, trials: int) -> Campaign:
     "Limits on the memory that a training may take after it began."
     campaign, (data, right) = Campaign("the machine's memory is full"), unhurt(root)
@@ -113,8 +130,7 @@ def host_campaign(root: Path, trials: int) -> Campaign:
         at, more, run = trial % 2, trial * 12_000_000 // trials, root / f"run{trial}"
 
         def work(at=at, more=more, run=run):
-            hooks = [Limit(at, more), *default_hooks(progress=False)]
-            return told(lambda: train(data, run, TINY, hooks=hooks))
+            return in_a_program("limited_training", run, *data, at, more)
 
         tried(campaign, f"{more} more bytes after step {at}", data, run, right, work)
     return campaign
@@ -177,14 +193,10 @@ def shared_campaign(root: Path, trials: int) -> Campaign:
     data, right = unhurt(root)
     for trial in range(trials):
         run = root / f"run{trial}"              # a batch takes 24 kB
-        code = "import sys; from campaigns.memory import shared_training as go; "
-        call = [sys.executable, "-c", code + "sys.exit(go(*sys.argv[1:]))", run, *data]
 
-        def work(call=call, size=96 + 24 * trial):
-            whole = small.format(size) + 'exec "$@"'
-            return subprocess.run(["unshare", "-m", "sh", "-c", whole, "sh", *map(str, call)],
-                                  env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                                  stdout=1, stderr=2).returncode
+        def work(run=run, size=96 + 24 * trial):
+            before = ["unshare", "-m", "sh", "-c", small.format(size) + 'exec "$@"', "sh"]
+            return in_a_program("shared_training", run, *data, before=before)
 
         tried(campaign, f"trial {trial}", data, run, right, work, 1)
     return campaign
