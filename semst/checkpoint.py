@@ -16,7 +16,8 @@ from .data import InputError
 from .files import (
     atomic_folder, digest, flush, read_json, read_weights, remove_drafts, remove_folder,
     save_weights, write_json)
-from .model import SemST, checkpoints, rename_old_branches, save_model
+from .model import SemST
+from .pretrained import checkpoints, rename_old_branches, save_model
 from .state import TrainState
 
 # %% ../nbs/A11_checkpoints.ipynb #d7708178

@@ -4,14 +4,9 @@
 
 # %% auto #0
 __all__ = ['Box', 'local_box', 'resize_to', 'fuse', 'View', 'Branch', 'new_generator', 'Translation', 'TensorOps', 'SemST',
-           'two_scales', 'mirror_index', 'pad_to_multiple', 'translate_whole', 'save_model', 'checkpoints',
-           'rename_old_branches', 'find_weights', 'model_config_of', 'load_model']
+           'two_scales', 'mirror_index', 'pad_to_multiple', 'translate_whole']
 
 # %% ../nbs/07_two_scales.ipynb #9f65999b
-import json
-from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,14 +14,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .config import ModelConfig, from_dict
+from .config import ModelConfig
 from .convolution import many_channels
 from .data import InputError
 from .exchange import translate_any
-from .files import read_weights, save_weights
 from .generator import GENERATORS, Generator
-from .hub import WEIGHTS, located, upload, write_shared
 from .patch_sampling import PatchEmbedder
+from .pretrained import Pretrained
 from .scale_attention import ScaleAttention
 
 # %% ../nbs/07_two_scales.ipynb #f9f7f740
@@ -148,11 +142,10 @@ class TensorOps:
         return attention(view.feats[-1], size)
 
 # %% ../nbs/07_two_scales.ipynb #482271a2
-class SemST(nn.Module):
+class SemST(Pretrained):
     "The translator: one branch, or two with the scale attention (supplement 1 and 2.1)."
     def __init__(self, config: ModelConfig = ModelConfig()):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.global_branch = Branch(config)
         if config.scales == 2:
             self.local_branch = Branch(config)
@@ -184,28 +177,6 @@ class SemST(nn.Module):
         See `semst.exchange.translate_any`; `white` is the number for white in 16-bit pictures."""
         return translate_any(lambda x: translate_whole(self, x).fused, source,
                              self.config.in_channels, next(self.parameters()), white)
-
-    @staticmethod
-    def from_pretrained(run: str | Path, device: str | torch.device = "cpu",
-                        revision: str | None = None) -> "SemST":
-        """The translator of a run's folder, a checkpoint, a file, `owner/name` of the Hugging Face
-        Hub in a revision, or `demo`, a small one inside the package."""
-        return load_model(located(run, revision), device)
-
-    def save_pretrained(self, folder: str | Path, run: str | Path | None = None,
-                        name: str | None = None) -> Path:
-        "A folder to share: weights, settings, and a model card that says what `run` trained on."
-        return write_shared(folder, lambda path: save_model(self, path), asdict(self.config),
-                            run, name)
-
-    def push_to_hub(self, name: str, run: str | Path | None = None, private: bool = False) -> str:
-        "Put the translator on the Hugging Face Hub as `owner/name`; returns its address."
-        with TemporaryDirectory() as folder:
-            return upload(self.save_pretrained(folder, run, name), name, private)
-
-    def _load_from_state_dict(self, state_dict, prefix, *args):
-        rename_old_branches(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 # %% ../nbs/07_two_scales.ipynb #246934ac
 def two_scales(model: SemST, x_src, box: Box | None, ops) -> Translation:
@@ -257,68 +228,3 @@ def translate_whole(
     def cut(part):
         return None if part is None else part[..., :height, :width]
     return Translation(cut(out.fused), {}, cut(out.scale_map), cut(out.y_global), cut(out.y_local))
-
-# %% ../nbs/07_two_scales.ipynb #90b0b0ac
-def save_model(model: SemST, path: str | Path) -> None:
-    "One file that holds a translator and the settings that build it again."
-    save_weights(model, path, model_config=json.dumps(asdict(model.config)))
-
-
-def checkpoints(run: str | Path) -> list[Path]:
-    "The checkpoints of a run, oldest first; folders of other names do not count."
-    names = "checkpoints/step_" + "[0-9]" * 8 + "/semst.safetensors"
-    return sorted(file.parent for file in Path(run).glob(names))
-
-
-def rename_old_branches(state: dict[str, Tensor], prefix: str = "") -> None:
-    "Weights of earlier versions, in place: `branches.global.` is `global_branch.` today."
-    for name in list(state):
-        for branch in ("global", "local"):
-            old = f"{prefix}branches.{branch}."
-            if name.startswith(old):
-                state[f"{prefix}{branch}_branch.{name.removeprefix(old)}"] = state.pop(name)
-
-# %% ../nbs/07_two_scales.ipynb #7bea814b
-def find_weights(run: str | Path) -> Path:
-    """The file with a run's newest translator. `run` is the file itself, a checkpoint or a run's
-    folder. A checkpoint's average of the weights (chapter 08) comes before the weights."""
-    run = Path(run)
-    if run.is_file():
-        return run
-    if not run.exists():
-        raise InputError(f"{run}: no such run")
-    for name in ("average.safetensors", "semst.safetensors", WEIGHTS):
-        if (run / name).is_file():
-            return run / name
-    found = checkpoints(run)
-    if not found:
-        raise InputError(f"{run} is not a run of semst: it holds no "
-                         "checkpoints/step_*/semst.safetensors")
-    return find_weights(found[-1])
-
-# %% ../nbs/07_two_scales.ipynb #b613933f
-def model_config_of(path: Path, notes: dict[str, str]) -> ModelConfig:
-    "The settings in the header of a file of weights; `InputError` that names the file."
-    if "model_config" not in notes:
-        raise InputError(f"{path}: carries no model_config, so it was not written by semst")
-    try:
-        return from_dict(ModelConfig, json.loads(notes["model_config"]))
-    except (ValueError, RecursionError) as e:
-        raise InputError(f"{path}: its model_config cannot be used ({e})") from None
-
-
-def load_model(run: str | Path, device: str | torch.device = "cpu") -> SemST:
-    "The translator of a run, ready to translate; see `find_weights`."
-    path = find_weights(run)
-    notes, state = read_weights(path)
-    config = model_config_of(path, notes)
-    with torch.random.fork_rng(devices=[]):              # the first weights are drawn, and replaced
-        model = SemST(config)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as e:
-        why = str(e).splitlines()[-1].strip()
-        raise InputError(
-            f"{path}: holds other weights than its model_config asks for ({why})"
-        ) from None
-    return model.to(device).eval()

@@ -26,7 +26,8 @@ from .data import to_image, to_tensor
 from .device import ran_out_of_memory
 from .files import InputError
 from .images import read_picture
-from .model import SemST, checkpoints, translate_whole
+from .model import SemST, translate_whole
+from .pretrained import checkpoints
 from .pictures import Picture
 from .run_folder import BEST
 from .samples import as_rgb

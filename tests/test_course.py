@@ -10,7 +10,7 @@ from semst.bench.weights import check_kept
 from semst.data import InputError
 from semst.hooks import Checkpoints, Log
 from semst.methods import PRESETS
-from semst.model import load_model, translate_whole
+from semst.model import SemST, translate_whole
 from semst.run_folder import read_log
 from semst.synthetic.scenes import write_scenes
 from semst.training import train
@@ -39,7 +39,7 @@ def test_the_chapters_are_numbered_from_0_to_9():
 @pytest.mark.parametrize("path", KEPT, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_kept_weights_have_their_digest_and_translate(path):
     check_kept(path)
-    y = translate_whole(load_model(path), torch.zeros(1, 3, 64, 64)).fused
+    y = translate_whole(SemST.from_pretrained(path), torch.zeros(1, 3, 64, 64)).fused
     assert y.shape == (1, 3, 64, 64) and y.isfinite().all()
 
 

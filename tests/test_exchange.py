@@ -7,7 +7,8 @@ from test_cli import main
 
 from semst.config import ModelConfig
 from semst.files import InputError
-from semst.model import SemST, save_model, translate_whole
+from semst.model import SemST, translate_whole
+from semst.pretrained import save_model
 
 MODEL = ModelConfig(scales=1, crop=64, ngf=4, blocks=5)
 

@@ -16,7 +16,8 @@ from semst.cli import main
 from semst.config import ModelConfig
 from semst.export import check_export, load_exported, mirrored
 from semst.files import InputError
-from semst.model import SemST, mirror_index, save_model, translate_whole
+from semst.model import SemST, mirror_index, translate_whole
+from semst.pretrained import save_model
 
 
 def small_model(scales):

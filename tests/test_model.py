@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 
 from semst.data import InputError, rng
 from semst.config import ModelConfig, from_dict
-from semst.model import (
-    Box, SemST, fuse, local_box, mirror_index, resize_to, save_model,
-    translate_whole)
+from semst.model import Box, SemST, fuse, local_box, mirror_index, resize_to, translate_whole
+from semst.pretrained import save_model
 
 TWO = ModelConfig(crop=64, local_crop=32, ngf=4, blocks=5, embed_dim=16)
 ONE = ModelConfig(scales=1, crop=32, ngf=4, blocks=5, embed_dim=16)

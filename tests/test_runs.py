@@ -27,7 +27,8 @@ from semst.config import TrainConfig
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Progress, default_hooks
 from semst.methods import OBJECTIVES
-from semst.model import SemST, checkpoints, find_weights, translate_whole
+from semst.model import SemST, translate_whole
+from semst.pretrained import checkpoints, find_weights
 from semst.run_folder import fingerprint, read_log, run_lock, same_images
 from semst.synthetic.scenes import write_scenes
 from semst.training import Alarmed, NonFiniteLoss, train

@@ -9,7 +9,7 @@ from test_cli import TINY, finished, horses, main, mistake, zebras  # noqa: F401
 from semst import SemST
 from semst.commands import translate as command
 from semst.files import read_weights
-from semst.model import save_model
+from semst.pretrained import save_model
 
 
 def go(*words):

@@ -18,7 +18,8 @@ from PIL import Image
 
 from semst import SemST
 from semst.config import ModelConfig
-from semst.model import save_model, translate_whole
+from semst.model import translate_whole
+from semst.pretrained import save_model
 from semst.pictures import to_image, to_tensor
 from semst.web import LARGEST, Server, find_runs
 

@@ -14,7 +14,7 @@ from semst.bench.weights import half, keep, keep_evaluator
 from semst.bench.workflow import kept_folder, open_experiment, results_folder, training_trials
 from semst.files import digest, write_json
 from semst.hub import DEMO
-from semst.model import find_weights
+from semst.pretrained import find_weights
 
 
 def keep_demo(pair: str, run: Path):

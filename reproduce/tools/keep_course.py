@@ -11,7 +11,7 @@ from semst.bench.protocol import PAIRS
 from semst.bench.weights import half
 from semst.bench.workflow import kept_folder
 from semst.files import digest, read_json, write_json
-from semst.model import checkpoints, find_weights
+from semst.pretrained import checkpoints, find_weights
 from semst.run_folder import read_run
 
 

@@ -17,7 +17,7 @@ from semst.bench.weights import check_kept
 from semst.bench.workflow import kept_folder, open_experiment, results_folder
 from semst.checkpoint import on_schedule
 from semst.data import to_tensor
-from semst.model import load_model, translate_whole
+from semst.model import SemST, translate_whole
 from semst.synthetic.scenes import scene
 
 SHOWN = ("copy", "matrix", "gan", "cut", "semst", "oracle")
@@ -30,7 +30,7 @@ def scales(rows: int):
     pair = PAIRS[check_kept(file)["pair"]]
     drawn = {look: torch.stack([to_tensor(scene(look, 200_000 + i, 256, pair.source_layout)[0])
                                 for i in range(rows)]) for look in (pair.source, pair.target)}
-    y = translate_whole(load_model(file), drawn[pair.source])
+    y = translate_whole(SemST.from_pretrained(file), drawn[pair.source])
     shown = {"input": drawn[pair.source], "global branch": y.y_global, "local branch": y.y_local,
              "M: white is local": 2 * y.scale_map.expand_as(y.fused) - 1, "SemST": y.fused,
              "oracle": drawn[pair.target]}

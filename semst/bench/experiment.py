@@ -34,7 +34,8 @@ from ..eval.labels import image_folder
 from ..eval.scores import semantic_scores
 from ..files import digest, read_json, write_json
 from ..hooks import default_hooks
-from ..model import find_weights, load_model, translate_whole
+from ..model import SemST, translate_whole
+from ..pretrained import find_weights
 from ..run_folder import FREE, read_config, read_log
 from ..training import train
 
@@ -88,7 +89,7 @@ def translate_all(
     size: int,                                 # side of the results, pixels
 ) -> Float[Tensor, "n 3 size size"]:
     "Pictures as a model translates them at its crop's size, brought to `size`, in eight bits."
-    model = load_model(weights, fastest())
+    model = SemST.from_pretrained(weights, fastest())
     crop, parts = model.config.crop, []
     for i in range(0, len(files), 16):
         pictures = [resize_image(load_image(file), crop, "square") for file in files[i:i + 16]]

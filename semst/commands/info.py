@@ -14,7 +14,8 @@ from tyro.conf import Positional, arg
 
 from ..files import InputError
 from ..hooks import ALARMS
-from ..model import SemST, find_weights
+from ..model import SemST
+from ..pretrained import find_weights
 from ..run_folder import read_config, read_log, read_run
 
 # %% ../../nbs/A47_info_command.ipynb #3221b3fd

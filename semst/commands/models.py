@@ -15,7 +15,8 @@ from tyro.conf import Positional, arg
 from ..export import check_export, export_model
 from ..files import InputError
 from ..foreign import import_generator
-from ..model import SemST, save_model
+from ..model import SemST
+from ..pretrained import save_model
 
 # %% ../../nbs/A53_model_commands.ipynb #1eb01f3f
 @dataclass

@@ -27,7 +27,8 @@ from ..eval.evaluator import load_segmenter, segment
 from ..eval.labels import load_labels
 from ..eval.scores import semantic_scores
 from ..files import InputError, atomic, write_json
-from ..model import SemST, checkpoints, find_weights
+from ..model import SemST
+from ..pretrained import checkpoints, find_weights
 from ..run_folder import BEST
 
 # %% ../../nbs/A58_score_command.ipynb #47009c69

@@ -25,7 +25,8 @@ from ..files import InputError, digest, read_weights
 from ..hooks import ALARMS, Hook, default_hooks
 from ..hub import located
 from ..methods import PRESETS, method_of
-from ..model import SemST, find_weights, model_config_of
+from ..model import SemST
+from ..pretrained import find_weights, model_config_of
 from ..run_folder import check_free, check_outside, read_config, read_run
 from ..state import Method, Networks
 from ..training import train

@@ -24,7 +24,8 @@ from ..device import chosen_device, ran_out_of_memory
 from ..exchange import translated
 from ..hub import located
 from ..images import read_picture
-from ..model import SemST, find_weights, translate_whole
+from ..model import SemST, translate_whole
+from ..pretrained import find_weights
 from ..pictures import NotANumber, Picture, eight_bits, noted
 from ..run_folder import read_config
 from ..saving import WRITERS, result_name, write_picture

@@ -27,7 +27,8 @@ from PIL import Image
 
 from semst.files import InputError, read_weights
 from semst.images import read_picture
-from semst.model import SemST, model_config_of, save_model
+from semst.model import SemST
+from semst.pretrained import model_config_of, save_model
 from semst.run_folder import read_config, read_log
 from semst.study.page import demo, make
 from semst.study.votes import made_up_votes, read_votes

@@ -34,7 +34,7 @@ from PIL import Image
 from semst.checkpoint import last_checkpoint
 from semst.files import InputError
 from semst.images import read_picture
-from semst.model import find_weights
+from semst.pretrained import find_weights
 from semst.study.page import demo, make
 from semst.study.votes import made_up_votes
 
