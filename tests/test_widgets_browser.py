@@ -16,7 +16,8 @@ pytestmark = [
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="no Chromium with chromedriver"),
     pytest.mark.skipif(os.name == "nt", reason="JupyterLab is started as on Linux and macOS"),
 ]
-CHAPTERS = {"02_patch_sampling": 3, "03_ts_loss": 2, "04_hdce_loss": 5, "05_scale_attention": 3}
+CHAPTERS = {"02_patch_sampling": 3, "03_ts_loss": 2, "04_hdce_loss": 5, "05_scale_attention": 3,
+            "07_two_scales": 3}
 HANDLES = ".widget-slider .noUi-handle, .jupyter-widgets select"
 PICTURE = ".widget-interact .widget-output img"
 
