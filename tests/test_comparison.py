@@ -1,8 +1,10 @@
 "Rows, differences, answers and verdicts."
 import math
+import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from semst.bench.comparison import (COLUMNS, RIVALS, conclude, decide, differences, markdown,
                                     read_rows, row_of, table, values, write_rows)
@@ -12,6 +14,9 @@ from semst.bench.experiment import Experiment, Trial, settings_digest
 from semst.bench.protocol import PROFILES
 from semst.data import InputError
 from semst.eval.statistics import Interval, difference_interval
+
+sys.path.insert(0, str(ROOT / "reproduce/tools"))
+import collect  # noqa: E402
 
 AHEAD, BEHIND = Interval(0.1, 0.05, 0.15), Interval(-0.1, -0.15, -0.05)
 ALIKE, OPEN = Interval(0.01, -0.01, 0.029), Interval(0.03, -0.01, 0.07)
@@ -101,3 +106,25 @@ def test_a_trial_s_row(tmp_path):
     assert row["settings"] == settings_digest(experiment.config(trial))
     copy = row_of(experiment, Trial("copy"))
     assert (copy["steps"], copy["settings"], copy["method"]) == (0, "", "copy")
+
+
+def test_collecting_adds_and_renews_rows_and_keeps_the_others(tmp_path, monkeypatch):
+    file = tmp_path / "scores.csv"
+    old = [dict(pair="summer2winter", method="cut", weight=1.0, seed=0, steps=6, downstream=0.6),
+           dict(pair="parsing2photo", method="cut", weight=1.0, seed=0, steps=6, downstream=0.2),
+           dict(pair="parsing2photo", method="gan", weight=1.0, seed=0, steps=6, downstream=0.1)]
+    write_rows(file, old)
+    finished = {Trial("cut", 1.0, 0): 0.3, Trial("semst", 1.0, 1): 0.4}
+    monkeypatch.setattr(collect, "open_experiment", lambda *_: None)
+    monkeypatch.setattr(collect, "training_trials", lambda *_: list(finished))
+    monkeypatch.setattr(collect, "reference_trials", lambda *_: [])
+    monkeypatch.setattr(collect, "done", lambda _, trial: trial in finished)
+    monkeypatch.setattr(collect, "row_of", lambda _, trial: dict(
+        pair="parsing2photo", method=trial.method, weight=trial.weight, seed=trial.seed, steps=6,
+        downstream=finished[trial]))
+    monkeypatch.setattr(sys, "argv", ["collect.py", "cpu", "--pairs", "parsing2photo",
+                                      "--out", str(file)])
+    collect.main()
+    found = {(r["pair"], r["method"], r["seed"]): r["downstream"] for r in read_rows(file)}
+    assert found == {("parsing2photo", "cut", 0): 0.3, ("parsing2photo", "gan", 0): 0.1,
+                     ("parsing2photo", "semst", 1): 0.4, ("summer2winter", "cut", 0): 0.6}
