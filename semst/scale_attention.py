@@ -31,7 +31,7 @@ class ASPP(nn.Module):
     def views(self, feats: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b width hv wv"]]:
         """The five views at their own sizes.
 
-        The pooled one is 1x1; an even kernel at an odd dilation loses a pixel. Raises
+        The pooled one is 1x1; an even kernel at an odd dilation loses a cell. Raises
         `ValueError` if `feats` is smaller than 2x2.
         """
         if min(feats.shape[-2:]) < 2:

@@ -90,7 +90,7 @@ BUILT_FIRST = """
     01_generator 02_patch_sampling 03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan
     A08_settings A54_exchange A55_hub A62_pretrained 07_two_scales A09_inputs A10_state 08_trainer
     11_other_methods A16_speed A11_checkpoints A12_run_folder A50_samples A13_hooks A44_device
-    A61_batches A14_runs A43_tiff""".split()
+    A61_batches A14_runs A43_tiff A63_fields""".split()
 
 
 EVIDENCE = """

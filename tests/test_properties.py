@@ -25,7 +25,7 @@ from semst.files import (
 from semst.model import fuse, pad_to_multiple
 from semst.patch_sampling import sample_locations
 from semst.tiff import open_pixels, write_tiff
-from semst.tiling import Picture, Resized, tents, tiles
+from semst.fields import Picture, Resized, tents, tiles
 from semst.batches import StepBatches
 
 few = settings(max_examples=20, deadline=None)

@@ -15,11 +15,10 @@ import semst.tiff
 from semst.data import InputError, load_image, to_image, to_tensor
 from semst.generator import Generator, InstanceNorm
 from semst.pictures import on_white
+from semst.fields import Combined, Mapped, Picture, Stored, reach, stored, tents, tiles
 from semst.model import ModelConfig, SemST, resize_to, translate_whole
 from semst.tiff import TiffPixels, open_pixels
-from semst.tiling import (
-    Combined, KnownNorm, Mapped, Picture, Stored, approximate, exact, reach, seam, stored, tents,
-    tiled_whole, tiles, translate_tiled)
+from semst.tiling import KnownNorm, approximate, exact, seam, tiled_whole, translate_tiled
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (150, 170, 3), dtype=np.uint8)
 
