@@ -2,6 +2,7 @@
 
     python reproduce/tools/pictures.py scales quick                the kept model with two scales
     python reproduce/tools/pictures.py methods quick               methods side by side, three pairs
+    python reproduce/tools/pictures.py comparison quick            all methods, the leading pairs
     python reproduce/tools/pictures.py progress cpu --pair parsing2photo      one training of SemST
 """
 import argparse
@@ -12,7 +13,7 @@ import torch
 from semst.bench.experiment import Trial, chosen_trial, translate_all
 from semst.bench.figures import Column, grid, heading_of
 from semst.bench.manifest import repository
-from semst.bench.protocol import PAIRS, PROFILES, title_of
+from semst.bench.protocol import COMPARED, PAIRS, PROFILES, title_of
 from semst.bench.weights import check_kept
 from semst.bench.workflow import kept_folder, open_experiment, results_folder
 from semst.checkpoint import on_schedule
@@ -21,6 +22,7 @@ from semst.model import SemST, translate_whole
 from semst.synthetic.scenes import scene
 
 SHOWN = ("copy", "matrix", "gan", "cut", "semst", "oracle")
+ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
 THREE = ("parsing2photo", "summer2winter", "horse2zebra")
 
 
@@ -38,12 +40,12 @@ def scales(rows: int):
     return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
-def methods(results: Path, profile: str, rows: int):
-    "The first test scenes of three pairs, as each method translates them."
-    pictures = {method: [] for method in SHOWN}
-    for pair in THREE:
+def methods(results: Path, profile: str, rows: int, shown=SHOWN, pairs=THREE):
+    "The first test scenes of some pairs, as each method translates them."
+    pictures = {method: [] for method in shown}
+    for pair in pairs:
         experiment = open_experiment(results, profile, pair)
-        for method in SHOWN:
+        for method in shown:
             y = experiment.translate(chosen_trial(pair, method), "testA")
             pictures[method].append(y[:rows])
     columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
@@ -64,7 +66,7 @@ def progress(results: Path, profile: str, rows: int, pair: str):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("scales", "methods", "progress"))
+    parser.add_argument("what", choices=("scales", "methods", "comparison", "progress"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--pair", choices=PAIRS, default="parsing2photo", help="of progress")
     parser.add_argument("--results", default="", help="default: results in the project")
@@ -75,6 +77,8 @@ def main():
         figure = scales(args.rows)
     elif args.what == "methods":
         figure = methods(*given)
+    elif args.what == "comparison":
+        figure = methods(*given, ALL, [pair for pair in PAIRS if PAIRS[pair].leading])
     else:
         figure = progress(*given, args.pair)
     path = repository() / f"reproduce/pictures/{args.what}.png"
