@@ -1,8 +1,8 @@
 """The pictures of the README and of the results, in reproduce/pictures.
 
     python reproduce/tools/pictures.py scales quick                the kept model with two scales
-    python reproduce/tools/pictures.py methods quick               methods side by side, three pairs
-    python reproduce/tools/pictures.py comparison quick            all methods, the leading pairs
+    python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
+    python reproduce/tools/pictures.py horses quick                some methods on horses
     python reproduce/tools/pictures.py progress cpu --pair parsing2photo      one training of SemST
 """
 import argparse
@@ -21,9 +21,9 @@ from semst.data import to_tensor
 from semst.model import SemST, translate_whole
 from semst.synthetic.scenes import scene
 
-SHOWN = ("copy", "matrix", "gan", "cut", "semst", "oracle")
 ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
-THREE = ("parsing2photo", "summer2winter", "horse2zebra")
+FEW = ("copy", "matrix", "gan", "cut", "semst", "oracle")
+LEADING = tuple(pair for pair, about in PAIRS.items() if about.leading)
 
 
 def scales(rows: int):
@@ -40,7 +40,7 @@ def scales(rows: int):
     return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
-def methods(results: Path, profile: str, rows: int, shown=SHOWN, pairs=THREE):
+def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pairs: tuple[str, ...]):
     "The first test scenes of some pairs, as each method translates them."
     pictures = {method: [] for method in shown}
     for pair in pairs:
@@ -66,7 +66,7 @@ def progress(results: Path, profile: str, rows: int, pair: str):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("scales", "methods", "comparison", "progress"))
+    parser.add_argument("what", choices=("scales", "methods", "horses", "progress"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--pair", choices=PAIRS, default="parsing2photo", help="of progress")
     parser.add_argument("--results", default="", help="default: results in the project")
@@ -76,9 +76,9 @@ def main():
     if args.what == "scales":
         figure = scales(args.rows)
     elif args.what == "methods":
-        figure = methods(*given)
-    elif args.what == "comparison":
-        figure = methods(*given, ALL, [pair for pair in PAIRS if PAIRS[pair].leading])
+        figure = methods(*given, ALL, LEADING)
+    elif args.what == "horses":
+        figure = methods(*given, FEW, ("horse2zebra",))
     else:
         figure = progress(*given, args.pair)
     path = repository() / f"reproduce/pictures/{args.what}.png"
