@@ -2,6 +2,7 @@
 
     python reproduce/tools/keep.py cpu                    # of each method and pair the first seed's
     python reproduce/tools/keep.py cpu --evaluators       # the evaluators of the looks, too
+    python reproduce/tools/keep.py cpu --ablations --pairs summer2winter    # for chapter 09
     python reproduce/tools/keep.py --demo parsing2photo WEIGHTS     # the model inside the package
 
 WEIGHTS is a run, a checkpoint or a file of weights that translates this pair.
@@ -34,6 +35,7 @@ def main():
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--evaluators", action="store_true")
+    parser.add_argument("--ablations", action="store_true", help="SemST with a part changed only")
     args = parser.parse_args()
     if args.demo:
         keep_demo(args.demo[0], Path(args.demo[1]))
@@ -42,11 +44,13 @@ def main():
         parser.error("name a profile, or give --demo PAIR WEIGHTS")
     results, plan = results_folder(args.results) / args.profile, PROFILES[args.profile]
     for pair in args.pairs:
-        experiment, seen = open_experiment(results, args.profile, pair), set(ABLATIONS)
+        experiment, seen = open_experiment(results, args.profile, pair), set()
+        folder = kept_folder("course" if args.ablations else pair)
         for trial in training_trials(pair, plan):
-            if trial.method not in seen and experiment.finished(trial):
+            wanted = (trial.method in ABLATIONS) == args.ablations and trial.method not in seen
+            if wanted and experiment.finished(trial):
                 seen.add(trial.method)
-                path = keep(experiment, trial, kept_folder(pair))
+                path = keep(experiment, trial, folder)
                 print(path, f"{path.stat().st_size / 1e6:.2f} MB", flush=True)
         if args.evaluators:
             keep_evaluator(results / "evaluators" / PAIRS[pair].target,

@@ -43,7 +43,7 @@ def conclude(differences: dict[str, Interval]) -> tuple[Verdict, str]:
     "The verdict on SemST's differences to its rivals, by name, and the verdict in words."
     lacking = [title_of(m) for m in RIVALS if m not in differences]
     if lacking or any(math.isnan(differences[m].low) for m in RIVALS):
-        return "smoke", "Too few trainings to conclude anything: the numbers are those of one each."
+        return "smoke", "Too few trainings to conclude anything."
     answers: dict[str, list[str]] = {}
     for method in RIVALS:
         answers.setdefault(decide(differences[method]), []).append(title_of(method))
