@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from semst import speed
+from semst import batches, speed
 from semst import training as runs
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Samples
@@ -190,14 +190,14 @@ def test_cached_crops_are_the_same_crops(folders):
 def test_a_cached_run_starts_no_loader_processes(folders, tmp_path, monkeypatch):
     "They would each hold a copy, and could not share what lies on a GPU."
     seen = []
-    class Loader(runs.DataLoader):
+    class Loader(batches.DataLoader):
         def __init__(self, *a, num_workers, **k):
             seen.append(num_workers)
             super().__init__(
                 *a, num_workers=0, **{k: v for k, v in k.items() if k != "worker_init_fn"}
             )
 
-    monkeypatch.setattr(runs, "DataLoader", Loader)
+    monkeypatch.setattr(batches, "DataLoader", Loader)
     for cache in (True, False):
         run(folders, tmp_path / str(cache), ONE.replace(steps=1, workers=2, cache=cache))
     assert seen == [0, 2]
