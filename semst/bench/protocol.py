@@ -54,7 +54,7 @@ VARIANTS = {n: Variant(title, n, cast(dict, OBJECTIVES[n])) for n, title in TITL
 COMPARED = ("semst", *BASELINES)
 ABLATIONS = tuple(name for name, v in VARIANTS.items() if name != v.family)
 LIVE = "semst-live"                          # trained on the spot, beside the kept weights
-VARIANTS[LIVE] = Variant("SemST, trained now", "semst", {})
+VARIANTS[LIVE] = Variant("SemST, live", "semst", {})
 
 def title_of(method: str) -> str:
     "How a method or a reference is called in figures and tables."
