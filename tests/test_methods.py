@@ -10,12 +10,13 @@ from test_runs import Interrupt, assert_same, folders, run, weights  # noqa: F40
 from test_trainer import ONE, TWO, take
 
 from semst.checkpoint import last_checkpoint
+from semst.config import TrainConfig
 from semst.data import InputError, rng
 from semst.hdce_loss import hdce_loss, patch_nce, relation_loss
 from semst.inputs import step_inputs
 from semst.methods import (
     BASELINES, METHODS, OBJECTIVES, PRESETS, cycle_gap, cyclegan_networks, gcgan_networks,
-    geometry_gap)
+    geometry_gap, method_of)
 from semst.model import SemST, View
 from semst.patch_sampling import sample_locations
 from semst.state import TrainState
@@ -266,3 +267,11 @@ def test_a_batch_of_two_is_the_mean_of_its_pictures(name):
     assert len(terms) > 5
     for k in terms:
         assert both[k] == pytest.approx((one[k] + two[k]) / 2, rel=1e-6, abs=1e-7), k
+
+
+@pytest.mark.parametrize("name, term", [("semst", "cycle"), ("cyclegan", "hdce"), ("gcgan", "scc")])
+def test_a_weight_that_a_method_ignores_is_an_error(name, term):
+    config = TrainConfig().replace(scales=1, **OBJECTIVES[name])
+    assert method_of(config) is METHODS[config.method]
+    with pytest.raises(InputError, match=f"{name} has no term {term}: give lambda_{term} 0"):
+        method_of(config.replace(**{f"lambda_{term}": 1.0}))

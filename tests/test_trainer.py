@@ -7,12 +7,13 @@ from accelerate import Accelerator
 import pytest
 import torch
 
-from semst.data import InputError, rng
+from semst.colour import luminance_correlation
 from semst.config import TrainConfig
+from semst.data import InputError, rng
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.state import TrainState
-from semst.trainer import Compared, luminance_correlation, weighted_sum
+from semst.trainer import Compared, weighted_sum
 from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
