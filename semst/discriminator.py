@@ -39,7 +39,8 @@ class PatchGAN(nn.Module):
     """D: a map of scores, one for each overlapping patch (supplement 2.1.4).
 
     Blocks of 4x4 convolutions with the given strides, and one convolution to the scores. It maps
-    (b, in_channels, h, w) to (b, 1, hd, wd). A picture too small for it is torch's RuntimeError.
+    (b, in_channels, h, w) to (b, 1, hd, wd). A picture too small for it raises torch's
+    RuntimeError or ValueError.
     """
     def __init__(self,
         ndf: int = 64,                             # channels of the first block; later up to 8 ndf

@@ -52,7 +52,7 @@ class BlurDown(nn.Module):
 
 # %% ../nbs/01_generator.ipynb #2faa0d06
 class BlurUp(nn.Module):
-    "Double the size by bilinear interpolation, which is the blur [1, 3, 3, 1] of CUT."
+    "Double the size by bilinear interpolation, which is CUT's blur of weights 1/4 and 3/4."
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 

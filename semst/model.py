@@ -25,7 +25,7 @@ from .scale_attention import ScaleAttention
 
 # %% ../nbs/07_two_scales.ipynb #f9f7f740
 class Box(NamedTuple):
-    "A square inside a picture, in pixels; `top` and `left` are tensors in a recorded step."
+    "A square inside a picture, in pixels; `top` and `left` are tensors in a CUDA graph (A16)."
     top: int | Int[Tensor, ""]
     left: int | Int[Tensor, ""]
     side: int
@@ -201,7 +201,7 @@ def mirror_index(n: int, m: int) -> Int[Tensor, "m"]:
         return torch.zeros(m, dtype=torch.long)
     period = 2 * (n - 1)
     i = torch.arange(m) % period
-    return torch.minimum(i, (period - i) % period)
+    return torch.minimum(i, period - i)
 
 
 def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int,

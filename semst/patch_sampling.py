@@ -33,7 +33,7 @@ def gather_patches(
     feats: Float[Tensor, "b c h w"],
     locations: Int[Tensor, " n"],         # flat positions y * w + x, for every picture; any device
 ) -> Float[Tensor, "b n c"]:
-    "The feature vectors at some locations; the gradient comes back contiguous."
+    "The feature vectors at some locations."
     picked = feats.flatten(2)[:, :, locations.to(feats.device)]
     return rearrange(picked, "b c n -> b n c")
 

@@ -63,7 +63,7 @@ class ScaleAttention(nn.Module):
     def forward(self,
         feats: Float[Tensor, "b c h4 w4"],
         size: tuple[int, int],             # (h, w) of the map: the global crop's
-    ) -> Float[Tensor, "b 1 h w"]:         # in [0, 1]; 1/2 everywhere before training
+    ) -> Float[Tensor, "b 1 h w"]:         # in [0, 1]; about 1/2 before training
         hidden = F.relu(self.fuse(self.aspp(feats)))
         scale_map = torch.sigmoid(self.predict(hidden))
         full = F.interpolate(scale_map, size, mode="bilinear", align_corners=False)
