@@ -70,7 +70,7 @@ def negative_logits(
     if weighting == "density":
         log_w = off_diagonal(weights.log())
         row_sum = log_w.logsumexp(-1, keepdim=True)
-        return off_diagonal(sim / tau + log_w - row_sum + math.log(sim.shape[-1] - 1))
+        return sim / tau + log_w - row_sum + math.log(sim.shape[-1] - 1)
     raise ValueError(f"unknown weighting {weighting!r}: logit or density")
 
 # %% ../nbs/04_hdce_loss.ipynb #dd72a1be

@@ -31,7 +31,7 @@ def median_distance(
     return median.sqrt().nan_to_num(1.0)[..., None, None]
 
 # %% ../nbs/03_ts_loss.ipynb #65b7307e
-FLAT = 1e4   # a median distance below so many roundings of the points' size counts as none
+FLAT = 1e4   # a median distance below FLAT * eps * (rms length of the points) counts as none
 
 def gaussian_kernel(
     x: Float[Tensor, "... n d"],     # samples
