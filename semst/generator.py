@@ -203,7 +203,8 @@ def receptive_field(
 ) -> int:  # side of the square of input pixels that the centre unit sees
     """Measure a receptive field: how many pixels the gradient of the centre unit reaches.
 
-    All weights are made positive and norms are taken out, so that no gradient is zero by accident.
+    All weights are made positive, so that no gradient is zero by accident. Norms are taken out,
+    because each takes means over the whole map.
     Raises a `ValueError` if the probe is too small or a layer saturates.
     """
     layers = deepcopy(layers).double()

@@ -118,7 +118,7 @@ def rsmi_per_tap(
     embeds_k: list[Float[Tensor, "b n d"]],
     **estimator,                           # settings of `relative_smi`
 ) -> Float[Tensor, " taps"]:
-    "The rSMI of each tap, averaged over the batch; one solve for all taps of one shape."
+    "The rSMI of each tap, averaged over the batch; one solve if all taps have one shape."
     shapes = {(q.shape, k.shape) for q, k in zip(embeds_q, embeds_k)}
     if len(shapes) == 1:
         return relative_smi(torch.stack(embeds_q), torch.stack(embeds_k), **estimator).mean(-1)
