@@ -184,7 +184,7 @@ LOSSES: dict[str, Callable[[Compared], Term]] = SEMST.losses | dict(
 
 # %% ../nbs/11_other_methods.ipynb #d74a4fd4
 METHODS = {
-    "semst": SEMST._replace(losses=LOSSES),     # whose weight is 0 is not computed
+    "semst": SEMST._replace(losses=LOSSES),     # a loss of weight 0 is not computed
     "cyclegan": Method(cyclegan_step, cyclegan_networks),
     "gcgan": Method(gcgan_step, gcgan_networks),
 }

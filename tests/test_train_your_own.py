@@ -37,7 +37,7 @@ def execute(folder, **given):
 
 def test_with_drawn_pictures_and_again_after_a_disconnect(tmp_path):
     text, pictures = execute(tmp_path)
-    assert "60 pictures in the folder first_run_translated" in text
+    assert "60 of 60 images translated into semst_work/first_run_translated" in text
     assert len(pictures) == 4                    # two sheets, the live picture, the translations
     SemST.from_pretrained(tmp_path / "semst_work/first_run.safetensors")
     log = (tmp_path / "semst_work/first_run/log.jsonl").read_text()
@@ -55,13 +55,13 @@ def test_in_colab_with_own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'stubs'}:{ROOT}")
     for name in ("mine", "wanted"):
         for i in range(3):
-            (tmp_path / name).mkdir(exist_ok=True)
-            Image.effect_noise((70, 80), 60).convert("RGB").save(tmp_path / name / f"{i}.png")
+            (tmp_path / name / f"{i}").mkdir(parents=True)             # one name, three folders
+            Image.effect_noise((70, 80), 60).convert("RGB").save(tmp_path / name / f"{i}/a.jpg")
     text, _ = execute(
         tmp_path, source="mine", target="wanted", drive_folder=str(tmp_path / "drive")
     )
     assert "install -q semst[plots] @ git+https://github.com/semst/semst@main" in text
     work = tmp_path / "drive/MyDrive/semst"
     assert f"download {work / 'first_run.safetensors'}" in text
-    translated = sorted((work / "first_run_translated").glob("*.png"))
+    translated = sorted((work / "first_run_translated").rglob("*.png"))
     assert [Image.open(p).size for p in translated] == 3 * [(70, 80)]
