@@ -20,7 +20,7 @@ from .data import InputError
 
 # %% ../nbs/01_generator.ipynb #f1652e44
 class InstanceNorm(nn.Module):
-    """Every channel of every picture to mean 0 and variance 1, over its pixels; eps is 1e-5.
+    """Every channel of every picture to mean 0 and variance v / (v + 1e-5), over its pixels.
 
     No learned scale, no running statistics. Its gradient is right in every memory layout, which
     that of `F.instance_norm` is not. Source: supplement 2.1.1; the details are CUT's.
@@ -146,7 +146,8 @@ class Generator(nn.Module):
     """G = G_dec . G_enc: a flat list of layers, tapped at `taps` (supplement 2.1.1 and 2.1.2).
 
     It maps (b, in_channels, h, w) to (b, out_channels, h, w), both in [-1, 1]. The sides h and w
-    are multiples of 4 and at least 8. Weights have the names that CUT gives them.
+    are multiples of 4 and at least 8. Weights have CUT's names, for the same
+    kinds of down- and up-sampling.
     """
     def __init__(self,
         ngf: int = 64,                                # channels after the first convolution
@@ -198,7 +199,7 @@ GENERATORS: dict[str, type[nn.Module]] = {"resnet": Generator}
 # %% ../nbs/01_generator.ipynb #2effd494
 def receptive_field(
     layers: nn.Module,       # maps (1, in_channels, h, w) to a map; not changed
-    size: int = 201,         # side of the probe, pixels; larger than the field and odd
+    size: int = 201,         # side of the probe, pixels; odd, and larger than the field
     in_channels: int = 3,    # of the probe
 ) -> int:  # side of the square of input pixels that the centre unit sees
     """Measure a receptive field: how many pixels the gradient of the centre unit reaches.
@@ -218,8 +219,9 @@ def receptive_field(
     y = layers(x)
     centre = y[..., y.shape[-2] // 2, y.shape[-1] // 2].sum()
     gradient, = torch.autograd.grad(centre, x)
-    field = int((gradient.abs().sum(dim=(0, 1, 2)) > 0).sum())
-    if not 0 < field < size:
+    seen = gradient.abs().sum(dim=(0, 1, 2)) > 0
+    field = int(seen.sum())
+    if not field or seen[0] or seen[-1]:
         raise ValueError(f"{field} of {size} pixels: the probe must be larger than the field, "
                          "and no layer may saturate")
     return field

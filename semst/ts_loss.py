@@ -127,7 +127,7 @@ def rsmi_per_tap(
 
 # %% ../nbs/03_ts_loss.ipynb #37a5c5c4
 def ts_loss(
-    embeds_q: list[Float[Tensor, "b n d"]],  # of the translation, one per tap; n may differ
+    embeds_q: list[Float[Tensor, "b n d"]],  # of the translation; n may differ between taps
     embeds_k: list[Float[Tensor, "b n d"]],  # of the source at the same locations
     *,
     texture_taps: int = 3,                   # the first so many taps see texture

@@ -331,6 +331,8 @@ def test_receptive_field_leaves_the_network_alone():
 def test_receptive_field_needs_a_large_probe():
     with pytest.raises(ValueError, match="25 of 25 pixels"):
         receptive_field(Generator(ngf=1).model[:13], size=25)
+    with pytest.raises(ValueError, match="larger than the field"):      # cut at one side only
+        receptive_field(Generator(ngf=1).model[:17], size=101)
 
 
 # errors
