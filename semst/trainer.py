@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .colour import luminance_correlation
 from .config import TrainConfig
+from .data import InputError
 from .discriminator import discriminator_loss, generator_loss
 from .hdce_loss import hdce_loss
 from .inputs import StepInputs
@@ -110,8 +111,13 @@ def ts_term(c: Compared) -> Term:
 
 # %% ../nbs/08_trainer.ipynb #c8589338
 def wanted(state: TrainState) -> dict[str, Callable[[Compared], Term]]:
-    "The method's content losses whose weight is not 0; losses without such a setting are kept."
+    """The method's content losses whose weight is not 0; losses without such a setting are kept.
+    `InputError` for a baseline's weight (notebook 11) whose loss the method has not."""
     objective = state.config.objective
+    for name in ("nce", "relation", "scc"):
+        if getattr(objective, f"lambda_{name}") and name not in state.method.losses:
+            raise InputError(f"lambda_{name} is set, and the method has no loss {name}: "
+                             "add it from semst.methods.LOSSES")
     return {name: loss for name, loss in state.method.losses.items()
             if getattr(objective, f"lambda_{name}", 1)}
 

@@ -20,7 +20,7 @@ from semst.methods import (
 from semst.model import SemST, View
 from semst.patch_sampling import sample_locations
 from semst.state import TrainState
-from semst.trainer import Compared
+from semst.trainer import SEMST, Compared
 from semst.ts_loss import scc_released
 
 
@@ -275,3 +275,11 @@ def test_a_weight_that_a_method_ignores_is_an_error(name, term):
     assert method_of(config) is METHODS[config.method]
     with pytest.raises(InputError, match=f"{name} has no term {term}: give lambda_{term} 0"):
         method_of(config.replace(**{f"lambda_{term}": 1.0}))
+
+
+def test_the_paper_s_method_alone_does_not_drop_a_baseline_s_weight():
+    config = ONE.replace(lambda_nce=1.0)
+    state = TrainState(config, 10, Accelerator(), SEMST)
+    x, y = torch.zeros(2, 1, 3, 32, 32)
+    with pytest.raises(InputError, match="lambda_nce is set, and the method has no loss nce"):
+        take(state, x, y)
