@@ -1,4 +1,5 @@
 "Rows, differences, answers and verdicts."
+import csv
 import math
 import sys
 
@@ -11,7 +12,7 @@ from semst.bench.comparison import (COLUMNS, RIVALS, conclude, decide, differenc
 from semst.bench.dataset import Dataset
 from semst.bench.evaluation import teach_evaluator
 from semst.bench.experiment import Experiment, Trial, settings_digest
-from semst.bench.protocol import PROFILES
+from semst.bench.protocol import PAIRS, PROFILES
 from semst.data import InputError
 from semst.eval.statistics import Interval, difference_interval
 
@@ -48,6 +49,26 @@ def test_a_trend_needs_every_rival():
         assert conclude(lacking)[0] == "smoke"
         single = everywhere | {rival: Interval(0.1, math.nan, math.nan)}
         assert conclude(single)[0] == "smoke"
+        assert conclude({rival: BEHIND})[0] == "not reproduced"      # whatever the others will say
+    assert conclude({}) == ("smoke", "Too few trainings: input, colour matrix, CycleGAN, GcGAN, "
+                                     "CUT, FastCUT, SRC and SCC.")
+
+
+@pytest.mark.parametrize("interval", [AHEAD, BEHIND, OPEN])
+def test_no_verdict_rests_on_a_pair_that_is_not_admitted(interval):
+    verdict, words = conclude(dict.fromkeys(RIVALS, interval), admitted=False)
+    assert verdict == "undecided"
+    assert words.endswith("The pair is not admitted, so it is only shown.")
+
+
+def test_pairs_are_admitted_as_the_table_says():
+    with open(ROOT / "reproduce/tables/admission.csv", newline="") as file:
+        rows = {(row["pair"], row["row"]): row for row in csv.DictReader(file)}
+    for name, pair in PAIRS.items():
+        oracle = rows[name, "oracle"]
+        gaps = [float(oracle[measure]) - float(rows[name, row][measure])
+                for row in ("copy", "matrix") for measure in ("miou", "pixel_accuracy")]
+        assert pair.admitted == (float(oracle["miou"]) >= 0.75 and min(gaps) >= 0.15), name
 
 
 def test_verdicts_in_words():

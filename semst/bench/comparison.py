@@ -39,19 +39,29 @@ RIVALS = ("copy", "matrix", *BASELINES)      # what SemST must be ahead of
 PHRASES = dict(ahead="is ahead of", behind="is behind", alike="is as good as",
                open="cannot be told from")
 
-def conclude(differences: dict[str, Interval]) -> tuple[Verdict, str]:
-    "The verdict on SemST's differences to its rivals, by name, and the verdict in words."
-    lacking = [title_of(m) for m in RIVALS if m not in differences]
-    if lacking or any(math.isnan(differences[m].low) for m in RIVALS):
-        return "smoke", "Too few trainings to conclude anything."
+def conclude(
+    differences: dict[str, Interval],      # SemST's to its rivals, by name
+    admitted: bool = True,                 # whether copy and matrix fail on the pair
+) -> tuple[Verdict, str]:
+    "The verdict on a pair, and the verdict in words: what is decided, and who lacks trainings."
     answers: dict[str, list[str]] = {}
+    lacking = []
     for method in RIVALS:
-        answers.setdefault(decide(differences[method]), []).append(title_of(method))
+        if method not in differences or math.isnan(differences[method].low):
+            lacking.append(title_of(method))
+        else:
+            answers.setdefault(decide(differences[method]), []).append(title_of(method))
     parts = [f"{PHRASES[answer]} {listed(names)}" for answer, names in answers.items()]
-    sentence = f"SemST {'; it '.join(parts)}."
+    words = f"SemST {'; it '.join(parts)}." if parts else ""
+    if lacking:
+        words = f"{words} Too few trainings: {listed(lacking)}.".strip()
+    if not admitted:
+        return "undecided", f"{words} The pair is not admitted, so it is only shown."
     if "behind" in answers:
-        return "not reproduced", sentence
-    return ("trend" if set(answers) == {"ahead"} else "undecided"), sentence
+        return "not reproduced", words
+    if lacking:
+        return "smoke", words
+    return ("trend" if set(answers) == {"ahead"} else "undecided"), words
 
 def listed(names: Sequence[str]) -> str:
     "a, b and c."

@@ -25,13 +25,15 @@ class Pair(NamedTuple):
     title: str             # of the translation
     figure: str            # which figure of the paper it stands in for
     leading: bool = False  # a pair that gets all seeds
+    admitted: bool = True  # copy and colour matrix fail on it: a verdict may rest on it
 
 PAIRS = {
     "parsing2photo": Pair("parsing", "open", "photo", "open",
                           "label map to photograph", "figure 2", leading=True),
     "summer2winter": Pair("summer", "wooded", "winter", "wooded",
                           "summer to winter", "figure 3", leading=True),
-    "horse2zebra": Pair("horse", "horse", "zebra", "zebra", "horse to zebra", "figure 4"),
+    "horse2zebra": Pair("horse", "horse", "zebra", "zebra", "horse to zebra", "figure 4",
+                        admitted=False),
     "game2photo": Pair("game", "open", "photo", "forest", "game to photograph", "figure 5"),
 }
 
