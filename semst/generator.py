@@ -29,7 +29,7 @@ class InstanceNorm(nn.Module):
         if torch.compiler.is_compiling():     # the definition, which a compiler fuses
             variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
             return ((x - mean) * (variance + 1e-5).rsqrt()).to(x.dtype)
-        return F.group_norm(x, x.shape[1]).to(x.dtype)
+        return F.group_norm(x, x.shape[1]).to(x.dtype)     # autocast may return float32
 
 # %% ../nbs/01_generator.ipynb #5bf79b6a
 class BlurDown(nn.Module):
