@@ -31,7 +31,7 @@ def median_distance(
     return median.sqrt().nan_to_num(1.0)[..., None, None]
 
 # %% ../nbs/03_ts_loss.ipynb #65b7307e
-FLAT = 1e4   # a median distance below FLAT * eps * (rms length of the points) counts as none
+FLAT = 1e4   # sigma is at least bandwidth * FLAT * eps * (rms length of the points)
 
 def gaussian_kernel(
     x: Float[Tensor, "... n d"],     # samples
@@ -133,7 +133,7 @@ def ts_loss(
     texture_taps: int = 3,                   # the first so many taps see texture
     texture_weight: float = 1.0,
     structure_weight: float = 1.0,
-    detach_source: bool = True,              # the gradient reaches the translation only
+    detach_source: bool = True,              # no gradient through the source's embeddings
     **estimator,                             # settings of `relative_smi`
 ) -> TSLoss:
     """L_TS of one branch: - sum over the two groups of weight * mean over taps of rSMI.
