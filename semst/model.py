@@ -66,7 +66,7 @@ def resize_to(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tenso
     "Resize to a height and width: bilinear, with antialiasing when shrinking."
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    shrinks = size[0] < x.shape[-2]
+    shrinks = size[0] < x.shape[-2] or size[1] < x.shape[-1]
     return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
@@ -75,7 +75,8 @@ def fuse(
     y_local: Float[Tensor, "b c h w"],        # the local branch's picture at full size
     scale_map: Float[Tensor, "b 1 h w"],      # M in [0, 1]; 1 trusts the local branch
 ) -> Float[Tensor, "b c h w"]:
-    "(1 - M) y_global + M y_local (HRDA's fusion), in the finest of the three number formats."
+    """(1 - M) y_global + M y_local (HRDA's fusion), in the format that holds all three
+    (they differ in mixed precision)."""
     dtype = torch.promote_types(y_global.dtype, y_local.dtype)
     dtype = torch.promote_types(dtype, scale_map.dtype)
     return torch.lerp(y_global.to(dtype), y_local.to(dtype), scale_map.to(dtype))
@@ -113,7 +114,7 @@ def new_generator(config: ModelConfig) -> Generator:
 
 # %% ../nbs/07_two_scales.ipynb #455a58ca
 class Translation(NamedTuple):
-    "A translated picture and its parts; with one scale there is only the fused picture."
+    "A translated picture and its parts; with one scale there is no map, and one view."
     fused: Float[Tensor, "b c h w"]                      # what the discriminator sees
     views: dict[str, View]                               # "global" and, with two scales, "local"
     scale_map: Float[Tensor, "b 1 h w"] | None = None    # M, 0 outside the box
