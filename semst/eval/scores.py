@@ -9,7 +9,7 @@ __all__ = ['count_pairs', 'Scores', 'scores', 'semantic_scores', 'flipped', 'fli
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ..data import InputError
@@ -17,10 +17,10 @@ from .labels import VOID, check_ids
 
 # %% ../../nbs/10_measuring.ipynb #d5bfacde
 def count_pairs(
-    predicted: Int[Tensor, "n h w"],     # ids in 0 ... classes - 1
-    truth: Int[Tensor, "n h w"],         # the same, or VOID
+    predicted: Integer[Tensor, "n h w"],     # ids in 0 ... classes - 1
+    truth: Integer[Tensor, "n h w"],         # the same, or VOID
     classes: int,
-) -> Int[Tensor, "n k k"]:               # pixels of a true class (row) read as a class (column)
+) -> Integer[Tensor, "n k k"]:               # pixels of a true class (row) read as a class (column)
     "One confusion matrix an image; void pixels are left out."
     if predicted.shape != truth.shape:
         shapes = f"{tuple(predicted.shape)}, the truth {tuple(truth.shape)}"
@@ -43,7 +43,7 @@ class Scores(NamedTuple):
     iou: list[float]                     # by class
     confusion: Float[Tensor, "k k"]      # row: true class; a row adds up to 1, or is 0
 
-def scores(counts: Int[Tensor, "n k k"]) -> Scores:
+def scores(counts: Integer[Tensor, "n k k"]) -> Scores:
     "All scores from `count_pairs`; the means run over the classes that the truth has."
     c = counts.sum(0).double()
     right, true, read = c.diagonal(), c.sum(1), c.sum(0)
@@ -53,8 +53,8 @@ def scores(counts: Int[Tensor, "n k k"]) -> Scores:
     return Scores(pixel.item(), by_class.item(), iou.nanmean().item(), iou.tolist(), shares)
 
 def semantic_scores(
-    predicted: Int[Tensor, "n h w"],     # ids in 0 ... classes - 1
-    truth: Int[Tensor, "n h w"],         # the same, or VOID
+    predicted: Integer[Tensor, "n h w"],     # ids in 0 ... classes - 1
+    truth: Integer[Tensor, "n h w"],         # the same, or VOID
     classes: int,
 ) -> Scores:
     "How well a prediction agrees with the truth, over all pixels that are not void."
@@ -65,9 +65,9 @@ def semantic_scores(
 
 # %% ../../nbs/10_measuring.ipynb #f5f86b38
 def flipped(
-    predicted: Int[Tensor, "n h w"],                 # read in the translations
-    truth: Int[Tensor, "n h w"],                     # labels of the sources
-    in_oracle: Int[Tensor, "n h w"] | None = None,   # read in the oracle; None where there is none
+    predicted: Integer[Tensor, "n h w"],                 # read in the translations
+    truth: Integer[Tensor, "n h w"],                     # labels of the sources
+    in_oracle: Integer[Tensor, "n h w"] | None = None,  # read in the oracle, if there is one
 ) -> float:
     "Share of the pixels that are read rightly in the oracle, which are wrong in the translation."
     readable = truth != VOID
