@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Translator', 'LOSSES', 'METHODS', 'ALONE', 'OBJECTIVES', 'BASELINES', 'SINGLE_SCALE', 'TINY', 'PRESETS', 'FOREIGN',
-           'cycle_gap', 'one_scale', 'cyclegan_networks', 'two_discriminators', 'two_gan_terms', 'cyclegan_step',
-           'pixel_identity', 'quarter_turn', 'geometry_gap', 'gcgan_networks', 'gcgan_step', 'nce_term',
-           'relation_term', 'scc_term', 'method_of']
+           'cycle_gap', 'one_scale', 'cyclegan_networks', 'two_discriminators', 'two_gan_terms', 'pixel_identity',
+           'cyclegan_step', 'quarter_turn', 'geometry_gap', 'gcgan_networks', 'gcgan_step', 'nce_term', 'relation_term',
+           'scc_term', 'method_of']
 
 # %% ../nbs/11_other_methods.ipynb #2b0d20e6
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def cyclegan_networks(config: TrainConfig) -> Networks:
 
 # %% ../nbs/11_other_methods.ipynb #d3322640
 def two_discriminators(state: TrainState, pairs: dict) -> tuple[Tensor, dict[str, Tensor]]:
-    "Eq. 1 for two discriminators: name -> (real, fake); the mean scores are the first one's."
+    "The GAN loss of two discriminators: name -> (real, fake); mean scores are the first one's."
     losses = []
     seen: dict[str, Tensor] = {}
     for name, (y, y_fake) in pairs.items():
@@ -67,11 +67,21 @@ def two_discriminators(state: TrainState, pairs: dict) -> tuple[Tensor, dict[str
 
 
 def two_gan_terms(state: TrainState, pairs: dict) -> dict[str, Term]:
-    "Eq. 1 for the generator, by two discriminators."
+    "The GAN loss for the generator, by two discriminators."
     objective = state.config.objective
     losses = [generator_loss(state.scores(fake, discriminator=name)[0], objective.gan)
               for name, (_, fake) in pairs.items()]
     return dict(gan=Term(objective.lambda_gan, losses[0] + losses[1]))
+
+# %% ../nbs/11_other_methods.ipynb #82cd9dd4
+def pixel_identity(state: TrainState, pairs: list) -> dict[str, Term]:
+    "Translators must leave pictures of their target domain as they are; none with weight 0."
+    weight = state.config.objective.lambda_identity
+    if not weight:
+        return {}
+    with state.autocast():
+        losses = [F.l1_loss(translate(picture), picture) for translate, picture in pairs]
+    return dict(identity=Term(weight, sum(losses[1:], losses[0]).float()))
 
 # %% ../nbs/11_other_methods.ipynb #cdb89106
 def cyclegan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
@@ -104,16 +114,6 @@ def cyclegan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
     norms = dict(d_grad_norm=norm_d, g_grad_norm=norm_g)
     out = Translation(y_fake, {})
     return record(loss_d, seen, terms, norms, inputs) | watched(x_src, out, inputs)
-
-# %% ../nbs/11_other_methods.ipynb #82cd9dd4
-def pixel_identity(state: TrainState, pairs: list) -> dict[str, Term]:
-    "Translators must leave pictures of their target domain as they are; none with weight 0."
-    weight = state.config.objective.lambda_identity
-    if not weight:
-        return {}
-    with state.autocast():
-        losses = [F.l1_loss(translate(picture), picture) for translate, picture in pairs]
-    return dict(identity=Term(weight, sum(losses[1:], losses[0]).float()))
 
 # %% ../nbs/11_other_methods.ipynb #0892bbab
 def quarter_turn(v: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c w h"]:
