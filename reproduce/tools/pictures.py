@@ -49,7 +49,9 @@ def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pair
             y = experiment.translate(chosen_trial(pair, method), "testA")
             pictures[method].append(y[:rows])
     columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
-    return grid(columns, "Drawn scenes, the first of each test set", width=128)
+    titles = ", then ".join(PAIRS[pair].title for pair in pairs)
+    heading = f"The first {rows} drawn scenes of each test set, 64 pixels: {titles}"
+    return grid(columns, heading, width=128)
 
 
 def progress(results: Path, profile: str, rows: int, pair: str):
