@@ -202,7 +202,7 @@ def receptive_field(
     size: int = 201,         # side of the probe, pixels; odd, and larger than the field
     in_channels: int = 3,    # of the probe
 ) -> int:  # side of the square of input pixels that the centre unit sees
-    """Measure a receptive field: how many pixels the gradient of the centre unit reaches.
+    """Measure a receptive field: how many columns of pixels the centre unit's gradient reaches.
 
     All weights are made positive, so that no gradient is zero by accident. Norms are taken out,
     because each takes means over the whole map.
