@@ -110,8 +110,8 @@ def relative_smi(
 class TSLoss(NamedTuple):
     "What `ts_loss` returns: three numbers."
     loss: Tensor         # to be minimised
-    texture: Tensor      # mean rSMI over the taps with small receptive fields, in [-1, 1]
-    structure: Tensor    # mean rSMI over the other taps, in [-1, 1]
+    texture: Tensor      # mean rSMI over the taps with small receptive fields
+    structure: Tensor    # mean rSMI over the other taps; both in [-1, 1] at beta 0.5
 
 def rsmi_per_tap(
     embeds_q: list[Float[Tensor, "b n d"]],
