@@ -3,20 +3,19 @@
     python reproduce/tools/pictures.py scales quick                the kept model with two scales
     python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
     python reproduce/tools/pictures.py horses quick                some methods on horses
-    python reproduce/tools/pictures.py progress cpu --pair parsing2photo      one training of SemST
+    python reproduce/tools/pictures.py tuned cpu                   winters, other content weights
 """
 import argparse
 from pathlib import Path
 
 import torch
 
-from semst.bench.experiment import Trial, chosen_trial, translate_all
+from semst.bench.experiment import Trial, chosen_trial
 from semst.bench.figures import Column, grid, heading_of
 from semst.bench.manifest import repository
 from semst.bench.protocol import COMPARED, PAIRS, PROFILES, title_of
-from semst.bench.weights import check_kept
+from semst.bench.weights import check_kept, kept_trials
 from semst.bench.workflow import kept_folder, open_experiment, results_folder
-from semst.checkpoint import on_schedule
 from semst.data import to_tensor
 from semst.model import SemST, translate_whole
 from semst.synthetic.scenes import scene
@@ -54,23 +53,22 @@ def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pair
     return grid(columns, heading, width=128)
 
 
-def progress(results: Path, profile: str, rows: int, pair: str):
-    "The first test scenes, translated by four checkpoints of one training of SemST."
-    experiment = open_experiment(results, profile, pair)
-    files = experiment.dataset.files("testA")[:rows]
-    columns = [Column("input", experiment.translate(Trial("copy"), "testA")[:rows])]
-    for checkpoint in on_schedule(experiment.run(chosen_trial(pair, "semst"))):
-        y = translate_all(checkpoint, files, experiment.profile.size)
-        columns.append(Column(f"step {int(checkpoint.name[5:]):,}", y))
-    columns.append(Column("oracle", experiment.translate(Trial("oracle"), "testA")[:rows]))
-    return grid(columns, f"SemST in training. {heading_of(experiment)}", width=128)
+def tuned(results: Path, profile: str, rows: int):
+    "The first summers of the test set, by CUT and SemST with two content weights."
+    experiment = open_experiment(results, profile, "summer2winter")
+    experiment.kept = kept_trials(kept_folder("summer2winter"))         # of weight 1
+    trials = {"input": Trial("copy"), "CUT, × 1": Trial("cut"),
+              "CUT, × 0.3": Trial("cut", 0.3), "SemST, × 1": Trial("semst"),
+              "SemST, × 0.1": Trial("semst", 0.1), "oracle": Trial("oracle")}
+    columns = [Column(title, experiment.translate(trial, "testA")[:rows])
+               for title, trial in trials.items()]
+    return grid(columns, f"All terms but the GAN's × a content weight. {heading_of(experiment)}", width=128)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("scales", "methods", "horses", "progress"))
+    parser.add_argument("what", choices=("scales", "methods", "horses", "tuned"))
     parser.add_argument("profile", choices=PROFILES)
-    parser.add_argument("--pair", choices=PAIRS, default="parsing2photo", help="of progress")
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
     args = parser.parse_args()
@@ -82,7 +80,7 @@ def main():
     elif args.what == "horses":
         figure = methods(*given, FEW, ("horse2zebra",))
     else:
-        figure = progress(*given, args.pair)
+        figure = tuned(*given)
     path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
