@@ -62,7 +62,8 @@ def tuned(results: Path, profile: str, rows: int):
               "SemST, × 0.1": Trial("semst", 0.1), "oracle": Trial("oracle")}
     columns = [Column(title, experiment.translate(trial, "testA")[:rows])
                for title, trial in trials.items()]
-    return grid(columns, f"All terms but the GAN's × a content weight. {heading_of(experiment)}", width=128)
+    heading = f"All terms but the GAN's × a content weight. {heading_of(experiment)}"
+    return grid(columns, heading, width=128)
 
 
 def main():
