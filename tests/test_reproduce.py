@@ -129,8 +129,8 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("figure", workflow.FIGURES)
 def test_a_figure_and_its_manifest(results, figure):
     m = read_json(results / figure / "manifest.json")
-    admitted = all(PAIRS[pair].admitted for pair in workflow.FIGURES[figure])
-    assert m["verdict"] == ("smoke" if admitted else "undecided") and m["data_name"] == "embedded"
+    verdict = "undecided" if figure == "fig4_horse2zebra" else "smoke"       # not admitted
+    assert m["verdict"] == verdict and m["data_name"] == "embedded"
     for key in ("words", "git_revision", "notebook_sha256", "packages", "device", "seconds"):
         assert m[key], key
     pairs = workflow.FIGURES[figure]
