@@ -52,9 +52,11 @@ def conclude(
         else:
             answers.setdefault(decide(differences[method]), []).append(title_of(method))
     parts = [f"{PHRASES[answer]} {listed(names)}" for answer, names in answers.items()]
-    words = f"SemST {'; it '.join(parts)}." if parts else ""
+    words = f"SemST {'; it '.join(parts)}."
     if lacking:
-        words = f"{words} Too few trainings: {listed(lacking)}.".strip()
+        words += f" Too few trainings: {listed(lacking)}."
+    if not answers:
+        words = "Too few trainings to conclude anything."
     if not admitted:
         return "undecided", f"{words} The pair is not admitted, so it is only shown."
     if "behind" in answers:
