@@ -178,3 +178,10 @@ def test_bad_configurations_say_so():
         replace(ONE, crop=30)
     with pytest.raises(InputError, match="unknown ModelConfig key nfg"):
         from_dict(ModelConfig, dict(nfg=3))
+
+
+def test_a_picture_that_shrinks_in_one_direction_is_antialiased():
+    stripes = torch.tensor([1.0, -1.0]).repeat(24).expand(1, 3, 16, 48)       # a pixel wide
+    for x, size in ((stripes, (16, 16)), (stripes.mT, (16, 16))):
+        assert resize_to(x, size)[..., 2:-2, 2:-2].abs().max() < 0.2
+        assert resize_to(x, size).shape[-2:] == size
