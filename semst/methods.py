@@ -24,7 +24,8 @@ from .hdce_loss import patch_nce, relation_loss
 from .inputs import StepInputs
 from .model import SemST, Translation
 from .state import Method, Networks, TrainState, new_discriminator
-from .trainer import SEMST, Compared, Term, record, watched, weighted_sum
+from .terms import Compared, Term, record, watched, weighted_sum
+from .trainer import SEMST
 from .ts_loss import scc_released
 
 # %% ../nbs/11_other_methods.ipynb #e8a619ac

@@ -8,7 +8,6 @@ __all__ = ['ts_embeddings', 'ts_embedder', 'copies_of_f']
 # %% ../nbs/A64_ts_embeddings.ipynb #db95d926
 from collections.abc import Callable
 from copy import deepcopy
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,10 @@ from torch.func import functional_call
 
 from .config import TrainConfig
 from .model import SemST
-
-if TYPE_CHECKING:
-    from semst.trainer import Compared
+from .terms import Compared
 
 # %% ../nbs/A64_ts_embeddings.ipynb #b2ae27b2
-def ts_embeddings(c: "Compared") -> tuple[list[Tensor], list[Tensor]]:
+def ts_embeddings(c: Compared) -> tuple[list[Tensor], list[Tensor]]:
     "What the TS term compares at every tap: embeddings of the translation and of the source."
     how, detach = c.objective.ts_embedder, c.objective.detach_source
     if how == "shared" and detach:
@@ -33,7 +30,7 @@ def ts_embeddings(c: "Compared") -> tuple[list[Tensor], list[Tensor]]:
             return embeds_q, embed(feats_k, c.places)
 
 
-def ts_embedder(c: "Compared") -> Callable:
+def ts_embedder(c: Compared) -> Callable:
     "The copy of F that the TS term uses."
     embedder = c.network.embedder
     if c.objective.ts_embedder == "momentum":

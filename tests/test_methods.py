@@ -20,7 +20,8 @@ from semst.methods import (
 from semst.model import SemST, View
 from semst.patch_sampling import sample_locations
 from semst.state import TrainState
-from semst.trainer import SEMST, Compared
+from semst.terms import Compared
+from semst.trainer import SEMST
 from semst.ts_loss import scc_released
 
 

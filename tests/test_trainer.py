@@ -13,7 +13,7 @@ from semst.data import InputError, rng
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.state import TrainState
-from semst.trainer import Compared, weighted_sum
+from semst.terms import Compared, weighted_sum
 from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
