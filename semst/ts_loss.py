@@ -18,6 +18,7 @@ def squared_distances(
     c: Float[Tensor, "... m d"],
 ) -> Float[Tensor, "... n m"]:   # at least 0
     "|x - c|^2 between two sets of points of shapes (..., n, d) and (..., m, d)."
+    # |x|^2 + |c|^2 - 2 x . c, which rounding can push just below 0
     lengths = x.square().sum(-1)[..., :, None] + c.square().sum(-1)[..., None, :]
     return (lengths - 2 * x @ c.mT).clamp(min=0)
 
@@ -31,7 +32,8 @@ def median_distance(
     return median.sqrt().nan_to_num(1.0)[..., None, None]
 
 # %% ../nbs/03_ts_loss.ipynb #65b7307e
-FLAT = 1e4   # sigma is at least bandwidth * FLAT * eps * (rms length of the points)
+# Points that differ by rounding only: sigma is at least bandwidth * FLAT * eps * rms length.
+FLAT = 1e4
 
 def gaussian_kernel(
     x: Float[Tensor, "... n d"],     # samples
@@ -39,7 +41,7 @@ def gaussian_kernel(
     bandwidth: float,                # sigma in units of the median distance, above 0
 ) -> Float[Tensor, "... n m"]:       # in [0, 1]
     "exp(-|x - c|^2 / (2 sigma^2)); 1 everywhere if all points coincide (width: our choice)."
-    middle = x.mean(-2, keepdim=True).detach()
+    middle = x.mean(-2, keepdim=True).detach()     # far from 0 the distances would lose digits
     d2 = squared_distances(x - middle, c - middle)
     size = x.detach().square().sum(-1).mean(-1).sqrt()[..., None, None]
     number = torch.finfo(d2.dtype)
