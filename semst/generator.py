@@ -22,11 +22,11 @@ from .data import InputError
 class InstanceNorm(nn.Module):
     """Every channel of every picture to mean 0 and variance v / (v + 1e-5), over its pixels.
 
-    No learned scale, no running statistics. Its gradient is right in every memory layout, which
-    that of `F.instance_norm` is not. Source: supplement 2.1.1; the details are CUT's.
+    No learned scale, no running statistics. Its gradient is right in every memory layout; that of
+    `F.instance_norm` is not, on a CPU at batch size 1. Source: supplement 2.1.1; details: CUT's.
     """
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        if torch.compiler.is_compiling():     # the definition, which a compiler fuses
+        if torch.compiler.is_compiling():     # the same, in parts that `torch.compile` fuses
             variance, mean = torch.var_mean(x.float(), dim=(2, 3), correction=0, keepdim=True)
             return ((x - mean) * (variance + 1e-5).rsqrt()).to(x.dtype)
         return F.group_norm(x, x.shape[1]).to(x.dtype)     # autocast may return float32
@@ -184,9 +184,9 @@ class Generator(nn.Module):
                 feats.append(x)
         return feats
 
-    def decode(self, h: Float[Tensor, "b ct ht wt"]) -> Float[Tensor, "b c h w"]:
+    def decode(self, feats: Float[Tensor, "b ct ht wt"]) -> Float[Tensor, "b c h w"]:
         "G_dec: from the features at the last tap to a picture in [-1, 1]."
-        return self.model[self.taps[-1] + 1:](h)
+        return self.model[self.taps[-1] + 1:](feats)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.decode(self.encode(x)[-1])
