@@ -102,7 +102,7 @@ def plain(row: dict[str, str]) -> dict:
     return {n: v if n in WORDS else float(v) for n, v in row.items() if v}
 
 def read_rows(path: str | Path) -> list[dict]:
-    "The rows of such a file; `InputError` if a column is missing or no number."
+    "The rows of such a file; `InputError` if one of the first columns is missing or no number."
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         missing = sorted(set(COLUMNS[:6]) - set(reader.fieldnames or ()))
@@ -133,17 +133,19 @@ SHOWN = dict(downstream="downstream mIoU", class_accuracy="class accuracy", flip
              sky_tree="sky read as tree")
 
 def table(rows: Sequence[dict], methods: Iterable[str]) -> list[list[str]]:
-    "A heading and a line for each method: means over trainings; the first measure with interval."
+    "A heading and a line for each method: means over trainings; downstream mIoU with interval."
     measures = [m for m in SHOWN if any(m in row for row in rows)]
     lines = [["", *(SHOWN[m] for m in measures), "trainings"]]
     for method in methods:
         cells = []
         for measure in measures:
             found = values(rows, method, measure)
-            interval = mean_interval(found) if found else None
-            shown = interval if measure == "downstream" or interval is None else interval.mean
-            cells.append("" if shown is None else f"{shown:.3f}" if isinstance(shown, float)
-                         else str(shown))
+            if not found:
+                cells.append("")
+            elif measure == "downstream":
+                cells.append(str(mean_interval(found)))
+            else:
+                cells.append(f"{np.mean(found):.3f}")
         count = len([row for row in rows if row["method"] == method])
         lines.append([title_of(method), *cells, "none" if method in REFERENCES else str(count)])
     return lines
