@@ -69,8 +69,8 @@ GANLoss = Literal["bce", "lsgan", "hinge"]
 EQUILIBRIUM = {"bce": math.log(2), "lsgan": 0.25, "hinge": 1.0}
 
 def discriminator_loss(
-    real: Float[Tensor, "b 1 h w"],      # D's scores of target pictures
-    fake: Float[Tensor, "b 1 h w"],      # D's scores of translations
+    real: Float[Tensor, "b 1 hd wd"],    # D's scores of target pictures
+    fake: Float[Tensor, "b 1 hd wd"],    # D's scores of translations
     kind: GANLoss = "bce",
 ) -> Float[Tensor, ""]:
     """What D minimises, half for the real and half for the fake.
@@ -87,7 +87,7 @@ def discriminator_loss(
 
 # %% ../nbs/06_patchgan.ipynb #9f939cac
 def generator_loss(
-    fake: Float[Tensor, "b 1 h w"],      # D's scores of translations
+    fake: Float[Tensor, "b 1 hd wd"],    # D's scores of translations
     kind: GANLoss = "bce",
 ) -> Float[Tensor, ""]:
     "What G minimises: the non-saturating form of eq. 1, least squares, or the hinge's linear term."

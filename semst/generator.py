@@ -184,9 +184,9 @@ class Generator(nn.Module):
                 feats.append(x)
         return feats
 
-    def decode(self, feats: Float[Tensor, "b ct ht wt"]) -> Float[Tensor, "b c h w"]:
+    def decode(self, h: Float[Tensor, "b ct ht wt"]) -> Float[Tensor, "b c h w"]:
         "G_dec: from the features at the last tap to a picture in [-1, 1]."
-        return self.model[self.taps[-1] + 1:](feats)
+        return self.model[self.taps[-1] + 1:](h)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return self.decode(self.encode(x)[-1])

@@ -63,7 +63,7 @@ def two_discriminators(state: TrainState, pairs: dict) -> tuple[Tensor, dict[str
     for name, (y, y_fake) in pairs.items():
         real, fake = state.scores(y, y_fake.detach(), discriminator=name)
         losses.append(discriminator_loss(real, fake, state.config.objective.gan))
-        seen = seen or dict(d_real=real.mean(), d_fake=fake.mean())
+        seen = seen or dict(d_real=real.mean(), d_fake=fake.mean())      # the first one's
     return losses[0] + losses[1], seen
 
 
@@ -176,7 +176,7 @@ def relation_term(c: Compared) -> Term:
 
 
 def scc_term(c: Compared) -> Term:
-    "SCC's mutual information of pixels, as released."
+    "SCC's loss as released: minus a mutual information of pixels."
     return Term(c.objective.lambda_scc, scc_released(c.view.x, c.view.y))
 
 

@@ -69,7 +69,7 @@ def flipped(
     truth: Integer[Tensor, "n h w"],                     # labels of the sources
     in_oracle: Integer[Tensor, "n h w"] | None = None,  # read in the oracle, if there is one
 ) -> float:
-    "Share of the pixels that are read rightly in the oracle, which are wrong in the translation."
+    "Share of the pixels read rightly in the oracle (without one: of all) that are wrong here."
     readable = truth != VOID
     if in_oracle is not None:
         readable = readable & (in_oracle == truth)
@@ -80,7 +80,7 @@ def flip_table(
     names: tuple[str, ...],                          # of the classes
     top: int = 5,
 ) -> list[tuple[str, str, float]]:                   # true class, read as, share of the true class
-    "What classes turned into, the largest shares first."
+    "What classes are read as instead, the largest shares first."
     off = confusion.clone().fill_diagonal_(0)
     share, place = off.flatten().topk(min(top, off.numel()))
     found = [divmod(p, len(names)) for p in place.tolist()]
