@@ -8,12 +8,14 @@ from conftest import ROOT
 from PIL import Image
 
 from semst.bench import experiment as module
+from semst.bench.comparison import read_rows
 from semst.bench.dataset import CITYSCAPES, ORACLES, PILOT_OFFSET, Dataset, drawn_sets
 from semst.bench.evaluation import load_evaluator, save_evaluator, teach_evaluator
 from semst.bench.experiment import Experiment, Trial, made_otherwise, settings_digest
 from semst.bench.manifest import device_name, repository
-from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, PROFILES, REFERENCES, VARIANTS,
-                                  chosen_weight, config_for, title_of, with_content_weight)
+from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, PROFILES, REFERENCES, SEARCHED,
+                                  VARIANTS, chosen_weight, config_for, title_of,
+                                  with_content_weight)
 from semst.bench.weights import check_kept, keep, kept_trials
 from semst.config import TrainConfig
 from semst.data import InputError, load_image
@@ -42,11 +44,26 @@ def experiment(tmp_path_factory):
 
 # --- protocol
 
+def test_searched_weights_are_the_best_of_the_pilots():
+    rows = read_rows(ROOT / "reproduce/tables/pilots.csv")
+    for pair, weights in SEARCHED.items():
+        for method, weight in weights.items():
+            found = {row["weight"]: row["downstream"] for row in rows
+                     if (row["pair"], row["method"]) == (pair, method)}
+            assert weight == max(found, key=found.get) and len(found) >= 4
+            searched = Trial(f"{method}-searched", chosen_weight(pair, f"{method}-searched"))
+            assert searched.weight == weight
+            configs = [config_for(m, PROFILES["cpu"], 3, weight)
+                       for m in (method, searched.method)]
+            assert configs[0] == configs[1]
+
+
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m != LIVE])
 def test_methods_differ_in_their_objective_alone(method):
     ours, base = (config_for(m, PROFILES["cpu"], seed=3).to_dict() for m in (method, "semst"))
     differ = {name for name in ours if ours[name] != base[name]}
-    allowed = set(OBJECTIVES.get(method, {})) | ({"model"} if "two-scales" in method else set())
+    allowed = set(OBJECTIVES.get(method.removesuffix("-searched"), {}))
+    allowed |= {"model"} if "two-scales" in method else set()
     assert differ <= allowed and ours["gan"] == base["gan"] == "bce" and ours["seed"] == 3
 
 
@@ -101,7 +118,10 @@ def test_the_live_training_is_semst_s_with_its_own_length():
 def test_names_and_seeds():
     with pytest.raises(InputError, match="unknown method 'magic': one of gan"):
         config_for("magic", SMOKE, 0)
-    assert chosen_weight("parsing2photo", "cut") == chosen_weight("parsing2photo", "cut")
+    assert chosen_weight("summer2winter", "cut") == 1
+    assert title_of("cut-searched") == "CUT, searched"
+    with pytest.raises(InputError, match="no pilots have searched a weight for scc-searched"):
+        chosen_weight("summer2winter", "scc-searched")
     assert title_of("matrix") == "colour matrix" and title_of("fastcut") == "FastCUT"
     leading = [pair for pair in PAIRS if PAIRS[pair].leading]
     assert len(leading) == 2 and all(PROFILES["cpu"].seeds(p) == (0, 1, 2, 3) for p in leading)

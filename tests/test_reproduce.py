@@ -325,21 +325,6 @@ def test_tables_are_collected_from_what_is_trained(results, tmp_path, monkeypatc
     assert {row["downstream"] for row in read_rows(out)} == {row["downstream"] for row in rows}
 
 
-def test_trainings_at_another_weight_are_collected_apart(results, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "tuned.csv"
-    argv = ["collect.py", "smoke", "--results", str(results.parent), "--pairs", "horse2zebra",
-            "--out", str(out), "--at", "cut=1", "semst=0.3"]
-    monkeypatch.setattr(sys, "argv", argv)
-    collect.main()
-    assert [row["method"] for row in read_rows(out)] == ["cut"]
-    assert "horse2zebra semst/x0.3/seed0: not trained" in capsys.readouterr().err
-    for wrong in ("cut", "cut=much", "nobody=1"):
-        monkeypatch.setattr(sys, "argv", [*argv[:-2], wrong])
-        with pytest.raises(SystemExit) as stopped:
-            collect.main()
-        assert stopped.value.code == 2 and repr(wrong) in capsys.readouterr().err
-
-
 def test_a_pair_is_admitted_if_copy_and_matrix_both_fail_in_both_measures():
     def row(miou, pixels):
         return dict(miou=miou, pixel_accuracy=pixels)

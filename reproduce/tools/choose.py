@@ -2,7 +2,7 @@
 
     python reproduce/tools/choose.py reproduce/tables/pilots.csv
 
-Prints the dictionary CHOSEN of semst.bench.protocol, and what the rule still asks for: a best
+Prints the dictionary SEARCHED of semst.bench.protocol, and what the rule still asks for: a best
 weight at an end of the range wants the next one beyond.
 """
 import sys

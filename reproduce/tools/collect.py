@@ -1,9 +1,7 @@
-r"""Collect the rows of trainings into a table: scores, downstream mIoU, and where they come from.
+"""Collect the rows of trainings into a table: scores, downstream mIoU, and where they come from.
 
     python reproduce/tools/collect.py cpu --out reproduce/tables/scores.csv      # the comparison
     python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
-    python reproduce/tools/collect.py cpu --pairs summer2winter --at semst=0.1 cut=0.3 \
-        --out reproduce/tables/tuned.csv        # trainings at other weights than the pair's
 
 What has no finished training is left out and said. Nothing is trained; missing scores are made.
 A row that is in the table already stays until its training is collected anew.
@@ -14,11 +12,9 @@ from pathlib import Path
 
 from semst.bench.comparison import read_rows, row_of, write_rows
 from semst.bench.experiment import Experiment, Trial
-from semst.bench.protocol import (ABLATIONS, COMPARED, CONTENT_WEIGHTS, PAIRS, PILOT_SEED, PROFILES,
-                                  variant_of)
+from semst.bench.protocol import (ABLATIONS, COMPARED, CONTENT_WEIGHTS, PAIRS, PILOT_SEED, PROFILES)
 from semst.bench.workflow import (open_experiment, pilot_experiment, reference_trials,
                                   results_folder, training_trials)
-from semst.data import InputError
 
 
 def done(experiment: Experiment, trial: Trial) -> bool:
@@ -37,22 +33,10 @@ def pilot_trials() -> list[Trial]:
     return references + [Trial(m, w, PILOT_SEED) for m in methods for w in weights]
 
 
-def weighed(text: str) -> tuple[str, float]:
-    "A method and a content weight, from METHOD=WEIGHT."
-    method, _, weight = text.partition("=")
-    try:
-        variant_of(method)
-        return method, float(weight)
-    except (InputError, ValueError) as e:
-        raise argparse.ArgumentTypeError(f"{text!r}: give METHOD=WEIGHT; {e}") from None
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--pilots", action="store_true", help="the trainings that choose weights")
-    parser.add_argument("--at", nargs="+", type=weighed, default=[], metavar="METHOD=WEIGHT",
-                        help="the trainings of these methods at these content weights")
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--out", type=Path, required=True)
@@ -67,8 +51,6 @@ def main():
             trials = training_trials(pair, plan)
             seeds = {trial.seed for trial in trials if done(experiment, trial)}
             trials = [t for t in reference_trials(pair, plan) if t.seed in seeds] + trials
-            if args.at:
-                trials = [Trial(m, w, seed) for m, w in args.at for seed in plan.seeds(pair)]
         for trial in trials:
             if done(experiment, trial):
                 row = row_of(experiment, trial)

@@ -158,11 +158,12 @@ def best_other(rows: Sequence[dict]) -> str | None:
     return max(means, key=lambda method: means[method], default=None)
 
 def summary(rows: Sequence[dict]) -> list[list[str]]:
-    "One screen: references, GAN, CUT, the best other baseline and SemST on every pair."
+    "One screen: references, GAN, CUT, the best other baseline, SemST, and searched weights."
     pairs = {pair: [row for row in rows if row["pair"] == pair] for pair in PAIRS}
     pairs = {pair: found for pair, found in pairs.items() if values(found, "semst")}
     lines = [["downstream mIoU (flipped)", *(PAIRS[pair].title for pair in pairs)]]
-    for name in ("copy", "matrix", "gan", "cut", "best other", "semst", "oracle"):
+    for name in ("copy", "matrix", "gan", "cut", "best other", "semst", "cut-searched",
+                 "semst-searched", "oracle"):
         cells = []
         for found in pairs.values():
             method = (best_other(found) or "") if name == "best other" else name

@@ -57,7 +57,7 @@ class Trial(NamedTuple):
         return self.method not in REFERENCES
 
 def chosen_trial(pair: str, method: str, seed: int = 0) -> Trial:
-    "A method at the content weight that the pilots chose for it, or a reference."
+    "A method at its content weight on a pair, or a reference."
     return Trial(method, 1.0 if method in REFERENCES else chosen_weight(pair, method), seed)
 
 # %% ../../nbs/A34_experiment.ipynb #c6c37d3d

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'REFERENCES', 'TITLES', 'VARIANTS', 'COMPARED', 'ABLATIONS', 'LIVE', 'FOUR', 'PROFILES', 'CONTENT_WEIGHTS',
-           'PILOT_SEED', 'CHOSEN', 'MINIMAL_EFFECT', 'Pair', 'Variant', 'title_of', 'variant_of', 'Profile',
-           'profile_of', 'chosen_weight', 'with_content_weight', 'config_for']
+           'PILOT_SEED', 'SEARCHED', 'MINIMAL_EFFECT', 'Pair', 'Variant', 'title_of', 'variant_of', 'Profile',
+           'profile_of', 'chosen_weight', 'searched_methods', 'with_content_weight', 'config_for']
 
 # %% ../../nbs/A31_protocol.ipynb #c0255b66
 from dataclasses import dataclass
@@ -54,9 +54,11 @@ VARIANTS = {n: Variant(title, n, cast(dict, OBJECTIVES[n])) for n, title in TITL
     "semst-two-scales": Variant("SemST with two scales", "semst", dict(scales=2)),
 }
 COMPARED = ("semst", *BASELINES)
-ABLATIONS = tuple(name for name, v in VARIANTS.items() if name != v.family)
+ABLATIONS = tuple(name for name in VARIANTS if name.startswith("semst-"))
 LIVE = "semst-live"                          # trained on the spot, beside the kept weights
 VARIANTS[LIVE] = Variant("SemST, live", "semst", {})
+VARIANTS |= {f"{name}-searched": VARIANTS[name]._replace(title=f"{TITLES[name]}, searched")
+             for name in COMPARED}           # with the content weight that pilots found
 
 def title_of(method: str) -> str:
     "How a method or a reference is called in figures and tables."
@@ -121,12 +123,23 @@ def profile_of(name: str) -> Profile:
 # %% ../../nbs/A31_protocol.ipynb #4679ee93
 CONTENT_WEIGHTS = (0.1, 0.3, 1.0, 3.0)
 PILOT_SEED = 100              # its trainings choose the weights and take part in no comparison
-CHOSEN: dict[str, dict[str, float]] = {}        # pair -> family -> content weight; 1 where none is
+SEARCHED: dict[str, dict[str, float]] = {       # pair -> method -> the weight that pilots found
+    "summer2winter": dict(cut=0.3, semst=0.1),
+}
 MINIMAL_EFFECT = 0.03         # a difference in mIoU below this is of no interest
 
 def chosen_weight(pair: str, method: str) -> float:
-    "The content weight that the pilots chose for a method's family on a pair; 1 without pilots."
-    return CHOSEN.get(pair, {}).get(variant_of(method).family, 1.0)
+    "A method's content weight on a pair: what pilots found for a `-searched` variant, else 1."
+    if not method.endswith("-searched"):
+        return 1.0
+    weights = SEARCHED.get(pair, {})
+    if variant_of(method).family not in weights:
+        raise InputError(f"{pair}: no pilots have searched a weight for {method}")
+    return weights[variant_of(method).family]
+
+def searched_methods(pair: str) -> list[str]:
+    "The variants whose content weight pilots have searched on a pair."
+    return [f"{method}-searched" for method in SEARCHED.get(pair, {})]
 
 def with_content_weight(config: TrainConfig, weight: float) -> TrainConfig:
     "The settings with every term that holds a translation to its source weighed `weight` times."

@@ -13,7 +13,8 @@ from .dataset import PILOT_OFFSET, Dataset
 from .evaluation import Evaluator, load_evaluator, save_evaluator, teach_evaluator
 from .experiment import Experiment, Trial, chosen_trial, fastest
 from .manifest import repository
-from .protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, REFERENCES, Profile, profile_of)
+from .protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, REFERENCES, Profile, profile_of,
+                                  searched_methods)
 from .weights import check_kept, kept_trials
 
 # %% ../../nbs/A37_workflow.ipynb #bcfe5f57
@@ -85,6 +86,8 @@ def training_trials(
         # SemST itself has two scales then
         there = "semst-two-scales" if profile.epochs else ""
         methods += [method for method in ABLATIONS if method != there]
+    if not root:                             # on other pictures other weights are right
+        methods += searched_methods(pair)
     return [chosen_trial(pair, m, seed) for m in methods for seed in profile.seeds(pair)]
 
 def shown_trials(experiment: Experiment) -> list[Trial]:
@@ -93,6 +96,7 @@ def shown_trials(experiment: Experiment) -> list[Trial]:
     first: dict[str, Trial] = {}
     for trial in training_trials(pair, profile, root):
         first.setdefault(trial.method, trial)
-    order = ["copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", "oracle"]
+    searched = searched_methods(pair)
+    order = ["copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", *searched, "oracle"]
     first |= {name: Trial(name, seed=profile.seeds(pair)[0]) for name in REFERENCES}
     return [first[m] for m in order if m in first and not (root and m == "oracle")]
