@@ -23,7 +23,8 @@ TITLES = {"fig1_user_study": "Figure 1: which one would you choose?",
           "fig3_summer2winter": "Figure 3: summer to winter",
           "fig4_horse2zebra": "Figure 4: horses to zebras",
           "fig5_domain_adaptation": "Figure 5: learning to see from translations"}
-ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", "oracle", "target")
+SEARCHED = [f"{method}-searched" for method in (*COMPARED[1:], "semst")]
+ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", *SEARCHED, "oracle", "target")
 
 
 def link(figure: str, name: str) -> str:
@@ -66,13 +67,14 @@ def table(by_pair: dict[str, list[dict]]) -> str:
             cells += cell(rows, method, "downstream", "{:.3f}") + cell(
                 rows, method, "flips", "{:.0%}"
             )
-        kind = ' class="ours"' if method == "semst" else ""
+        kind = ' class="ours"' if method in ("semst", "semst-searched") else ""
         lines.append(f"<tr{kind}><td>{escape(title_of(method))}</td>{cells}</tr>")
     return f"""<h2>All pairs</h2><div class="scroll"><table><tr><th></th>{head}</tr>
 <tr><th></th>{below}</tr>{"".join(lines)}</table></div>
 <p class="small">Downstream mIoU: a network learns from the translations and is tested on target
 pictures; more is better. Flipped: pixels that show their class in the oracle and another one in the
-translation; less is better. Means over the trainings that there are.</p>"""
+translation; less is better. Means over the trainings that there are. Searched: with the content
+weight that pilots found for the pair; all others have weight 1.</p>"""
 
 
 def write_page(folder: Path) -> Path:

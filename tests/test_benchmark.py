@@ -13,9 +13,9 @@ from semst.bench.dataset import CITYSCAPES, ORACLES, PILOT_OFFSET, Dataset, draw
 from semst.bench.evaluation import load_evaluator, save_evaluator, teach_evaluator
 from semst.bench.experiment import Experiment, Trial, made_otherwise, settings_digest
 from semst.bench.manifest import device_name, repository
-from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, PAIRS, PROFILES, REFERENCES, SEARCHED,
-                                  VARIANTS, chosen_weight, config_for, title_of,
-                                  with_content_weight)
+from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, MINIMAL_EFFECT, PAIRS, PROFILES,
+                                  REFERENCES, SEARCHED, VARIANTS, chosen_weight, config_for,
+                                  title_of, with_content_weight)
 from semst.bench.weights import check_kept, keep, kept_trials
 from semst.config import TrainConfig
 from semst.data import InputError, load_image
@@ -44,13 +44,15 @@ def experiment(tmp_path_factory):
 
 # --- protocol
 
-def test_searched_weights_are_the_best_of_the_pilots():
+def test_searched_weights_are_the_best_of_the_pilots_or_as_good():
     rows = read_rows(ROOT / "reproduce/tables/pilots.csv")
     for pair, weights in SEARCHED.items():
         for method, weight in weights.items():
             found = {row["weight"]: row["downstream"] for row in rows
                      if (row["pair"], row["method"]) == (pair, method)}
-            assert weight == max(found, key=found.get) and len(found) >= 4
+            assert found[weight] > max(found.values()) - MINIMAL_EFFECT and len(found) >= 3
+            collapsed = (pair, method) == ("horse2zebra", "semst")           # PROTOCOL.md, line 5
+            assert collapsed or weight == max(found, key=found.get)
             searched = Trial(f"{method}-searched", chosen_weight(pair, f"{method}-searched"))
             assert searched.weight == weight
             configs = [config_for(m, PROFILES["cpu"], 3, weight)

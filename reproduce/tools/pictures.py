@@ -1,27 +1,28 @@
 """The pictures of the README and of the results, in reproduce/pictures.
 
+    python reproduce/tools/pictures.py first quick                 SemST on three pairs
     python reproduce/tools/pictures.py scales quick                the kept model with two scales
     python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
-    python reproduce/tools/pictures.py horses quick                some methods on horses
-    python reproduce/tools/pictures.py tuned cpu                   winters, other content weights
+    python reproduce/tools/pictures.py horses quick                all methods on horses
+    python reproduce/tools/pictures.py searched quick              searched content weights
 """
 import argparse
 from pathlib import Path
 
 import torch
 
-from semst.bench.experiment import Trial, chosen_trial
-from semst.bench.figures import Column, grid, heading_of
+from semst.bench.experiment import chosen_trial
+from semst.bench.figures import Column, grid
 from semst.bench.manifest import repository
-from semst.bench.protocol import COMPARED, PAIRS, PROFILES, title_of
-from semst.bench.weights import check_kept, kept_trials
+from semst.bench.protocol import COMPARED, PAIRS, PROFILES, SEARCHED, searched_methods, title_of
+from semst.bench.weights import check_kept
 from semst.bench.workflow import kept_folder, open_experiment, results_folder
 from semst.data import to_tensor
 from semst.model import SemST, translate_whole
 from semst.synthetic.scenes import scene
 
 ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
-FEW = ("copy", "matrix", "gan", "cut", "semst", "oracle")
+TWO = ("copy", "cut", "cut-searched", "semst", "semst-searched", "oracle")
 LEADING = tuple(pair for pair, about in PAIRS.items() if about.leading)
 
 
@@ -39,7 +40,8 @@ def scales(rows: int):
     return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
-def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pairs: tuple[str, ...]):
+def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...],
+            pairs: tuple[str, ...], width: int = 128):
     "The first test scenes of some pairs, as each method translates them."
     pictures = {method: [] for method in shown}
     for pair in pairs:
@@ -50,25 +52,26 @@ def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pair
     columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
     titles = ", then ".join(PAIRS[pair].title for pair in pairs)
     heading = f"The first {rows} drawn scenes of each test set, 64 pixels: {titles}"
-    return grid(columns, heading, width=128)
+    return grid(columns, heading, width=width)
 
 
-def tuned(results: Path, profile: str, rows: int):
-    "The first summers of the test set, by CUT and SemST with two content weights."
-    experiment = open_experiment(results, profile, "summer2winter")
-    experiment.kept = kept_trials(kept_folder("summer2winter"))         # of weight 1
-    trials = {"input": Trial("copy"), "CUT, × 1": Trial("cut"),
-              "CUT, × 0.3": Trial("cut", 0.3), "SemST, × 1": Trial("semst"),
-              "SemST, × 0.1": Trial("semst", 0.1), "oracle": Trial("oracle")}
-    columns = [Column(title, experiment.translate(trial, "testA")[:rows])
-               for title, trial in trials.items()]
-    heading = f"All terms but the GAN's × a content weight. {heading_of(experiment)}"
+def first(results: Path, profile: str, rows: int):
+    "Input, SemST with the weights found for the pair, and oracle, for three pairs side by side."
+    columns = []
+    for pair in ("parsing2photo", "summer2winter", "horse2zebra"):
+        experiment = open_experiment(results, profile, pair)
+        ours = "semst-searched" if "semst-searched" in searched_methods(pair) else "semst"
+        titles = {"copy": PAIRS[pair].title.split(" to ")[0], ours: "SemST", "oracle": "oracle"}
+        columns += [Column(title, experiment.translate(chosen_trial(pair, method), "testA")[:rows])
+                    for method, title in titles.items()]
+    heading = (f"The first {rows} drawn scenes of three test sets, 64 pixels: source, "
+               "translation, and the same scene drawn in the target's look")
     return grid(columns, heading, width=128)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("scales", "methods", "horses", "tuned"))
+    parser.add_argument("what", choices=("first", "scales", "methods", "horses", "searched"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
@@ -79,9 +82,11 @@ def main():
     elif args.what == "methods":
         figure = methods(*given, ALL, LEADING)
     elif args.what == "horses":
-        figure = methods(*given, FEW, ("horse2zebra",))
+        figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
+    elif args.what == "searched":
+        figure = methods(*given, TWO, tuple(SEARCHED), width=192)
     else:
-        figure = tuned(*given)
+        figure = first(*given)
     path = repository() / f"reproduce/pictures/{args.what}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
