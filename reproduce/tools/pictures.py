@@ -40,8 +40,7 @@ def scales(rows: int):
     return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
-def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...],
-            pairs: tuple[str, ...], width: int = 128):
+def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pairs: tuple[str, ...]):
     "The first test scenes of some pairs, as each method translates them."
     pictures = {method: [] for method in shown}
     for pair in pairs:
@@ -51,8 +50,8 @@ def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...],
             pictures[method].append(y[:rows])
     columns = [Column(title_of(method), torch.cat(found)) for method, found in pictures.items()]
     titles = ", then ".join(PAIRS[pair].title for pair in pairs)
-    heading = f"The first {rows} drawn scenes of each test set, 64 pixels: {titles}"
-    return grid(columns, heading, width=width)
+    heading = f"First {rows} drawn scenes of each test set, 64 pixels: {titles}"
+    return grid(columns, heading, width=128)
 
 
 def first(results: Path, profile: str, rows: int):
@@ -84,7 +83,7 @@ def main():
     elif args.what == "horses":
         figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
     elif args.what == "searched":
-        figure = methods(*given, TWO, tuple(SEARCHED), width=192)
+        figure = methods(*given, TWO, tuple(SEARCHED))
     else:
         figure = first(*given)
     path = repository() / f"reproduce/pictures/{args.what}.png"
