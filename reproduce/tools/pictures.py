@@ -1,7 +1,6 @@
 """The pictures of the README and of the results, in reproduce/pictures.
 
     python reproduce/tools/pictures.py first quick                 SemST on three pairs
-    python reproduce/tools/pictures.py scales quick                the kept model with two scales
     python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
     python reproduce/tools/pictures.py horses quick                all methods on horses
     python reproduce/tools/pictures.py searched quick              searched content weights
@@ -15,29 +14,11 @@ from semst.bench.experiment import chosen_trial
 from semst.bench.figures import Column, grid
 from semst.bench.manifest import repository
 from semst.bench.protocol import COMPARED, PAIRS, PROFILES, SEARCHED, searched_methods, title_of
-from semst.bench.weights import check_kept
-from semst.bench.workflow import kept_folder, open_experiment, results_folder
-from semst.data import to_tensor
-from semst.model import SemST, translate_whole
-from semst.synthetic.scenes import scene
+from semst.bench.workflow import open_experiment, results_folder
 
 ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
 TWO = ("copy", "cut", "cut-searched", "semst", "semst-searched", "oracle")
 LEADING = tuple(pair for pair, about in PAIRS.items() if about.leading)
-
-
-def scales(rows: int):
-    "Scenes that the kept model with two scales has not seen, its parts, and the oracle."
-    file = sorted(kept_folder("two_scales").glob("step_*.safetensors"))[-1]
-    pair = PAIRS[check_kept(file)["pair"]]
-    drawn = {look: torch.stack([to_tensor(scene(look, 200_000 + i, 256, pair.source_layout)[0])
-                                for i in range(rows)]) for look in (pair.source, pair.target)}
-    y = translate_whole(SemST.from_pretrained(file), drawn[pair.source])
-    shown = {"input": drawn[pair.source], "global branch": y.y_global, "local branch": y.y_local,
-             "M: white is local": 2 * y.scale_map.expand_as(y.fused) - 1, "SemST": y.fused,
-             "oracle": drawn[pair.target]}
-    columns = [Column(name, pictures) for name, pictures in shown.items()]
-    return grid(columns, f"Drawn scenes of 256 pixels, {pair.title}, two scales", width=256)
 
 
 def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pairs: tuple[str, ...]):
@@ -70,15 +51,13 @@ def first(results: Path, profile: str, rows: int):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("first", "scales", "methods", "horses", "searched"))
+    parser.add_argument("what", choices=("first", "methods", "horses", "searched"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
     args = parser.parse_args()
     given = (results_folder(args.results) / args.profile, args.profile, args.rows)
-    if args.what == "scales":
-        figure = scales(args.rows)
-    elif args.what == "methods":
+    if args.what == "methods":
         figure = methods(*given, ALL, LEADING)
     elif args.what == "horses":
         figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
