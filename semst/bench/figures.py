@@ -195,7 +195,7 @@ def front_figure(rows: list[dict], title: str, measure: str = "downstream") -> F
                 label=title_of(method))
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlabel("content weight (times the weights of the method's own code)")
+    ax.set_xlabel("content weight (times the method's default weights)")
     ax.set_ylabel(MEASURES[measure])
     ax.set_title(title, fontsize=10)
     ax.legend(fontsize=7, ncols=2)
