@@ -23,8 +23,8 @@ TITLES = {"fig1_user_study": "Figure 1: which one would you choose?",
           "fig3_summer2winter": "Figure 3: summer to winter",
           "fig4_horse2zebra": "Figure 4: horses to zebras",
           "fig5_domain_adaptation": "Figure 5: learning to see from translations"}
-SEARCHED = [f"{method}-searched" for method in (*COMPARED[1:], "semst")]
-ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst", *SEARCHED, "oracle", "target")
+ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst",
+         *(f"{method}-searched" for method in (*COMPARED[1:], "semst")), "oracle", "target")
 
 
 def link(figure: str, name: str) -> str:

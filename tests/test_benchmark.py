@@ -1,6 +1,7 @@
 "Protocol, dataset, evaluator, experiment and kept weights."
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, MINIMAL_EFFECT, PAI
                                   REFERENCES, SEARCHED, VARIANTS, chosen_weight, config_for,
                                   title_of, with_content_weight)
 from semst.bench.weights import check_kept, keep, kept_trials
+from semst.bench.workflow import shown_trials, training_trials
 from semst.config import TrainConfig
 from semst.data import InputError, load_image
 from semst.eval.labels import VOID
@@ -58,6 +60,17 @@ def test_searched_weights_are_the_best_of_the_pilots_or_as_good():
             configs = [config_for(m, PROFILES["cpu"], 3, weight)
                        for m in (method, searched.method)]
             assert configs[0] == configs[1]
+
+
+def test_searched_weights_are_planned_and_shown_on_drawn_scenes_alone():
+    cpu = PROFILES["cpu"]
+    planned = training_trials("horse2zebra", cpu)
+    assert {Trial("semst-searched", 3.0, 1), Trial("semst", 1.0, 1)} <= set(planned)
+    real = training_trials("horse2zebra", cpu, "photographs")
+    assert real and not any("searched" in trial.method for trial in real)
+    drawn = SimpleNamespace(profile=cpu, dataset=SimpleNamespace(pair="horse2zebra", root=None))
+    assert [trial.method for trial in shown_trials(drawn)][-4:] == [
+        "semst", "cut-searched", "semst-searched", "oracle"]
 
 
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m != LIVE])

@@ -151,6 +151,7 @@ def table(rows: Sequence[dict], methods: Iterable[str]) -> list[list[str]]:
         lines.append([title_of(method), *cells, "none" if method in REFERENCES else str(count)])
     return lines
 
+# %% ../../nbs/12_comparison.ipynb #4098b819
 def best_other(rows: Sequence[dict]) -> str | None:
     "The baseline other than CUT with the best downstream mIoU on a pair; None without rows."
     found = {m: values(rows, m) for m in BASELINES if m != "cut"}
