@@ -16,7 +16,7 @@ from semst.bench.experiment import Experiment, Trial, made_otherwise, settings_d
 from semst.bench.manifest import device_name, repository
 from semst.bench.protocol import (ABLATIONS, COMPARED, LIVE, MINIMAL_EFFECT, PAIRS, PROFILES,
                                   REFERENCES, SEARCHED, VARIANTS, chosen_weight, config_for,
-                                  title_of, with_content_weight)
+                                  title_of, whole_semst, with_content_weight)
 from semst.bench.weights import check_kept, keep, kept_trials
 from semst.bench.workflow import shown_trials, training_trials
 from semst.config import TrainConfig
@@ -71,6 +71,20 @@ def test_searched_weights_are_planned_and_shown_on_drawn_scenes_alone():
     drawn = SimpleNamespace(profile=cpu, dataset=SimpleNamespace(pair="horse2zebra", root=None))
     assert [trial.method for trial in shown_trials(drawn)][-4:] == [
         "semst", "cut-searched", "semst-searched", "oracle"]
+
+
+def test_parts_are_left_out_of_the_semst_they_are_compared_with():
+    for pair, whole in (("summer2winter", "semst-searched"), ("parsing2photo", "semst")):
+        assert whole_semst(pair) == whole
+        weight = chosen_weight(pair, whole)
+        planned = [t for t in training_trials(pair, PROFILES["cpu"]) if t.method in ABLATIONS]
+        assert {trial.weight for trial in planned} == {weight} and len(planned) == 2 * 4
+    assert chosen_weight("summer2winter", "semst-without-ts") == 0.1
+    gpu = training_trials("summer2winter", PROFILES["gpu"])
+    assert Trial("semst-two-scales", 0.1, 3) in gpu
+    real = training_trials("summer2winter", PROFILES["paper"], "photographs")
+    assert {trial.weight for trial in real} == {1.0}
+    assert "semst-two-scales" not in {trial.method for trial in real}
 
 
 @pytest.mark.parametrize("method", [m for m in VARIANTS if m != LIVE])

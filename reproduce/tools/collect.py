@@ -2,6 +2,7 @@
 
     python reproduce/tools/collect.py cpu --out reproduce/tables/scores.csv      # the comparison
     python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
+    python reproduce/tools/collect.py standin --pairs parsing2photo --data-root FOLDER --out FILE
 
 What has no finished training is left out and said. Nothing is trained; missing scores are made.
 A row that is in the table already stays until its training is collected anew.
@@ -39,6 +40,7 @@ def main():
     parser.add_argument("--pilots", action="store_true", help="the trainings that choose weights")
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--data-root", type=Path, help="the pictures of one pair: trainA, ...")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     results = results_folder(args.results) / args.profile
@@ -47,10 +49,11 @@ def main():
         if args.pilots:
             experiment, trials = pilot_experiment(results, args.profile, pair), pilot_trials()
         else:
-            experiment, plan = open_experiment(results, args.profile, pair), PROFILES[args.profile]
-            trials = training_trials(pair, plan)
+            plan, root = PROFILES[args.profile], args.data_root
+            experiment = open_experiment(results, args.profile, pair, root)
+            trials = training_trials(pair, plan, root)
             seeds = {trial.seed for trial in trials if done(experiment, trial)}
-            trials = [t for t in reference_trials(pair, plan) if t.seed in seeds] + trials
+            trials = [t for t in reference_trials(pair, plan, root) if t.seed in seeds] + trials
         for trial in trials:
             if done(experiment, trial):
                 row = row_of(experiment, trial)

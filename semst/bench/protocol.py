@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAIRS', 'REFERENCES', 'TITLES', 'VARIANTS', 'COMPARED', 'ABLATIONS', 'LIVE', 'FOUR', 'PROFILES', 'CONTENT_WEIGHTS',
            'PILOT_SEED', 'SEARCHED', 'MINIMAL_EFFECT', 'Pair', 'Variant', 'title_of', 'variant_of', 'Profile',
-           'profile_of', 'chosen_weight', 'searched_methods', 'with_content_weight', 'config_for']
+           'profile_of', 'chosen_weight', 'searched_methods', 'whole_semst', 'with_content_weight', 'config_for']
 
 # %% ../../nbs/A31_protocol.ipynb #c0255b66
 from dataclasses import dataclass
@@ -107,8 +107,8 @@ PROFILES = {
     "gpu": Profile(size=256, train=2000, test=256, steps=40_000, downstream_steps=2000,
                    evaluator_scenes=2000, evaluator_steps=12_000,
                    leading_seeds=FOUR, other_seeds=FOUR[:2], preset="single-scale"),
-    "standin": Profile(size=128, train=400, test=256, steps=10_000, downstream_steps=1000,
-                       evaluator_scenes=0, evaluator_steps=3000),
+    "standin": Profile(size=128, train=400, test=256, steps=10_000, downstream_steps=500,
+                       evaluator_scenes=0, evaluator_steps=800),
     "paper": Profile(size=256, train=2975, test=500, steps=0, epochs=400, downstream_steps=5000,
                      evaluator_scenes=0, evaluator_steps=20_000, preset="paper",
                      leading_seeds=FOUR[:3], other_seeds=FOUR[:3]),
@@ -130,10 +130,14 @@ SEARCHED: dict[str, dict[str, float]] = {       # pair -> method -> the weight t
 MINIMAL_EFFECT = 0.03         # a difference in mIoU below this is of no interest
 
 def chosen_weight(pair: str, method: str) -> float:
-    "A method's content weight on a pair: what pilots found for a `-searched` variant, else 1."
+    """A method's content weight on a pair.
+
+    It is what pilots found, for `-searched` variants and for SemST with a part changed; else 1."""
+    weights = SEARCHED.get(pair, {})
+    if method in ABLATIONS:
+        return weights.get("semst", 1.0)
     if not method.endswith("-searched"):
         return 1.0
-    weights = SEARCHED.get(pair, {})
     if variant_of(method).family not in weights:
         raise InputError(f"{pair}: no pilots have searched a weight for {method}")
     return weights[variant_of(method).family]
@@ -141,6 +145,10 @@ def chosen_weight(pair: str, method: str) -> float:
 def searched_methods(pair: str) -> list[str]:
     "The variants whose content weight pilots have searched on a pair."
     return [f"{method}-searched" for method in SEARCHED.get(pair, {})]
+
+def whole_semst(pair: str) -> str:
+    "The row that SemST with a part changed is compared with: the searched one where there is one."
+    return "semst-searched" if "semst" in SEARCHED.get(pair, {}) else "semst"
 
 def with_content_weight(config: TrainConfig, weight: float) -> TrainConfig:
     "The settings with every term that holds a translation to its source weighed `weight` times."

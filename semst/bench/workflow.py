@@ -83,11 +83,12 @@ def training_trials(
         return kept + ([chosen_trial(pair, LIVE)] if live else [])
     methods = [*COMPARED, "gan"]
     if PAIRS[pair].leading and len(profile.seeds(pair)) > 1:
-        # SemST itself has two scales then
-        there = "semst-two-scales" if profile.epochs else ""
-        methods += [method for method in ABLATIONS if method != there]
-    if not root:                             # on other pictures other weights are right
-        methods += searched_methods(pair)
+        # `paper` has two scales anyway; half of a small crop is less than the generator's field
+        two = not profile.epochs and profile.size >= 256
+        methods += [method for method in ABLATIONS if two or method != "semst-two-scales"]
+    if root:                                 # other pictures need other weights
+        return [Trial(m, seed=seed) for m in methods for seed in profile.seeds(pair)]
+    methods += searched_methods(pair)
     return [chosen_trial(pair, m, seed) for m in methods for seed in profile.seeds(pair)]
 
 def shown_trials(experiment: Experiment) -> list[Trial]:
