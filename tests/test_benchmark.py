@@ -96,6 +96,21 @@ def test_methods_differ_in_their_objective_alone(method):
     assert differ <= allowed and ours["gan"] == base["gan"] == "bce" and ours["seed"] == 3
 
 
+def test_a_training_of_days_keeps_a_checkpoint_now_and_then():
+    run = config_for("semst", PROFILES["paper"], 0).run
+    assert (run.log_every, run.sample_every, run.checkpoint_every) == (100, 5000, 5000)
+    assert config_for("semst", PROFILES["cpu"], 0).run.checkpoint_every == 1500
+
+
+def test_an_epoch_has_all_pictures_of_a_folder(tmp_path):
+    root = tmp_path / "data"
+    fill(root)
+    profile = replace(SMOKE, steps=0, epochs=3, train=2)
+    e = open_experiment(tmp_path / "results", "game2photo", profile, root)
+    count = len(list((root / "trainA").iterdir()))
+    assert count > 2 and e.steps(Trial("cut")) == 3 * count
+
+
 def test_no_two_rows_of_a_comparison_are_the_same_training():
     for profile in (PROFILES["cpu"], PROFILES["gpu"], PROFILES["paper"]):
         methods = {"gan", *COMPARED, *ABLATIONS}

@@ -37,7 +37,7 @@ from ..hooks import default_hooks
 from ..model import SemST, translate_whole
 from ..pretrained import find_weights
 from ..run_folder import FREE, read_config, read_log
-from ..training import train
+from ..training import length_of, train
 
 # %% ../../nbs/A34_experiment.ipynb #fc314ee6
 class Trial(NamedTuple):
@@ -64,7 +64,8 @@ def chosen_trial(pair: str, method: str, seed: int = 0) -> Trial:
 def settings_digest(config: TrainConfig) -> str:
     "Twelve hexadecimal digits that differ where two trainings' results may: settings that count."
     counting = {name: value for name, value in config.to_dict().items() if name not in FREE}
-    if counting["white"] is None:                # digests are older than this setting
+    counting["ts_momentum"] = 0.999              # digests are older than its removal
+    if counting["white"] is None:                # and than this setting
         del counting["white"]
     return hashlib.sha256(json.dumps(counting, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -132,10 +133,9 @@ class Experiment:
         return config.replace(resize="square") if self.dataset.root else config
 
     def steps(self, trial: Trial) -> int:
-        "How long a trial is trained."
-        config = self.config(trial)
-        epoch = len(self.dataset.files("trainA"))
-        return config.optimizer.steps or math.ceil(config.optimizer.epochs * epoch)
+        "How long a trial is trained; an epoch has all pictures of the source's folder."
+        epoch = len(list_images(image_folder(self.dataset.set_folder("trainA"))))
+        return length_of(self.config(trial), epoch)
 
     def run(self, trial: Trial) -> Path:
         "The folder of a trial's run; `InputError` if one lies there with other settings."

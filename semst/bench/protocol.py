@@ -170,9 +170,11 @@ def config_for(method: str, profile: Profile, seed: int, weight: float = 1.0) ->
     elif variant.family != "semst" and config.model.scales == 2:
         config = config.replace(scales=1, crop=config.model.local_crop)
     steps = profile.live if method == LIVE else profile.steps
-    every, small = max(1, steps // profile.checkpoints), profile.size < 256
-    length = dict(steps=steps) if steps else dict(steps=None, epochs=profile.epochs)
+    length: dict = dict(steps=steps)
+    every, log_every, small = steps // profile.checkpoints, steps // 100, profile.size < 256
+    if profile.epochs:                        # a stopped training loses 5,000 steps at most
+        length, every, log_every = dict(steps=None, epochs=profile.epochs), 5000, 100
     return with_content_weight(config, weight).replace(
         seed=seed, **length, workers=0 if small else 2, cache=small,
-        log_every=max(1, steps // 100), keep=profile.checkpoints,
-        checkpoint_every=every, sample_every=every)
+        log_every=max(1, log_every), keep=profile.checkpoints,
+        checkpoint_every=max(1, every), sample_every=max(1, every))
