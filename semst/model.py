@@ -198,10 +198,9 @@ def two_scales(model: SemST, x_src, box: Box | None, ops) -> Translation:
 # %% ../nbs/07_two_scales.ipynb #570b255a
 def mirror_index(n: int, m: int) -> Int[Tensor, "m"]:
     "Indices 0..m-1 folded into 0..n-1 by reflection at the edges; m may be many times n."
-    if n == 1:
-        return torch.zeros(m, dtype=torch.long)
-    period = 2 * (n - 1)
-    i = torch.arange(m) % period
+    i = torch.arange(m)
+    period = torch.full_like(i, 2 * (n - 1)).clamp(min=1)
+    i = i % period
     return torch.minimum(i, period - i)
 
 

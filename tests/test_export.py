@@ -14,9 +14,9 @@ from test_cli import mistake
 
 from semst.cli import main
 from semst.config import ModelConfig
-from semst.export import check_export, load_exported, mirrored
+from semst.export import check_export, export_model, load_exported
 from semst.files import InputError
-from semst.model import SemST, mirror_index, translate_whole
+from semst.model import SemST, translate_whole
 from semst.pretrained import save_model
 
 
@@ -60,11 +60,6 @@ def program(tmp_path_factory):
     return exported(tmp_path_factory.mktemp("program"), ".pt2", 2)
 
 
-@pytest.mark.parametrize("n, m", [(2, 32), (3, 32), (9, 16), (16, 16), (31, 32)])
-def test_padding_without_a_branch_is_the_same(n, m):
-    assert torch.equal(mirrored(n, m), mirror_index(n, m))
-
-
 @pytest.mark.parametrize("kind", ["one", "two", "program"])
 def test_an_exported_file_computes_the_same_at_every_size(request, kind):
     model, out = request.getfixturevalue(kind)
@@ -103,6 +98,14 @@ def test_the_readme_s_ten_lines_translate_without_this_package(one, tmp_path):
     with Image.open(tmp_path / "frame.png") as image:
         ours = np.asarray(model.translate(image)).astype(int)
     assert result.shape == (70, 99, 3) and np.abs(result - ours).max() <= 1
+
+
+def test_an_export_leaves_the_model_as_it_is(tmp_path):
+    model = small_model(1).double().train()
+    export_model(model, tmp_path / "model.pt2")
+    assert model.training and next(model.parameters()).dtype == torch.float64
+    assert max(check_export(model, tmp_path / "model.pt2").values()) < 1e-4
+    assert model.training and next(model.parameters()).dtype == torch.float64
 
 
 def test_a_file_that_computes_something_else_is_refused(one):
