@@ -22,10 +22,10 @@ from .state import TrainState
 
 # %% ../nbs/A11_checkpoints.ipynb #d7708178
 def moments_of(state: TrainState) -> dict[str, Tensor]:
-    "Adam's moments of all players: `player.number.name` -> tensor."
+    "Adam's moments of all roles: `role.number.name` -> tensor."
     return {
-        f"{player}.{i}.{name}": value.cpu()
-        for player, optimizer in state.optimizers.items()
+        f"{role}.{i}.{name}": value.cpu()
+        for role, optimizer in state.optimizers.items()
         for i, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()}
 
@@ -123,15 +123,15 @@ def check_digests(folder: Path, about: dict) -> None:
 
 
 def read_moments(state: TrainState, folder: Path) -> dict[str, dict[int, dict[str, Tensor]]]:
-    "Adam's moments by player and number of the weight; `InputError` if a shape does not fit."
-    found: dict[str, dict[int, dict[str, Tensor]]] = {player: {} for player in state.optimizers}
+    "Adam's moments by role and number of the weight; `InputError` if a shape does not fit."
+    found: dict[str, dict[int, dict[str, Tensor]]] = {role: {} for role in state.optimizers}
     for key, value in read_weights(folder / "optimizers.safetensors")[1].items():
-        player, number, name = key.split(".")
-        found[player].setdefault(int(number), {})[name] = value
-    for player, optimizer in state.optimizers.items():
+        role, number, name = key.split(".")
+        found[role].setdefault(int(number), {})[name] = value
+    for role, optimizer in state.optimizers.items():
         weights = [p for group in optimizer.param_groups for p in group["params"]]
-        for index, values in found[player].items():
-            check_moments(values, weights[index], f"{player}.{index}")
+        for index, values in found[role].items():
+            check_moments(values, weights[index], f"{role}.{index}")
     return found
 
 
@@ -150,8 +150,8 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
     try:
         about = read_json(folder / "state.json", dict)
         step = about["step"]
-        if type(step) is not int or not 0 <= step <= state.steps:
-            raise ValueError(f"step {step!r} of {state.steps}")
+        if type(step) is not int or step < 0 or not folder.name.endswith(str(step)):
+            raise ValueError(f"step {step!r}")
         check_digests(folder, about)
         weights = {name: read_weights(folder / f"{name}.safetensors")[1] for name in state.networks}
         moments = read_moments(state, folder)
@@ -162,8 +162,11 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
             f"{folder} is damaged ({' '.join(str(e).split())}): remove it to go on from "
             "the checkpoint before it"
         ) from None
-    for player, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(optimizer.state_dict() | dict(state=moments[player]))
+    if step > state.steps:
+        raise InputError(f"{folder} is of step {step}, and the training is to have {state.steps}: "
+                         f"give --steps {step} or more, or the epochs for them")
+    for role, optimizer in state.optimizers.items():
+        optimizer.load_state_dict(optimizer.state_dict() | dict(state=moments[role]))
     state.step, state.whole = step, True
     hooks = about.get("hooks", {})
     return hooks if isinstance(hooks, dict) else {}

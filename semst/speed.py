@@ -106,6 +106,7 @@ class Recorded:
             if self.rehearsals:
                 return self.rehearse(state)
             self.graph = self.record(state)
+        state.whole = False                # a replay runs no Python, which would say so
         self.graph.replay()
         return self.values
 

@@ -25,7 +25,7 @@ from .config import TrainConfig
 from .data import InputError, UnpairedCrops
 from .device import ran_out_of_memory
 from .files import remove_drafts, write_json
-from .hooks import Hook, default_hooks
+from .hooks import Hook, default_hooks, hook_names
 from .inputs import step_inputs
 from .methods import method_of
 from .model import SemST
@@ -183,8 +183,8 @@ def recall(training: Training) -> None:
     if folder is None:
         return
     remembered = load_checkpoint(state, folder)
-    for hook in training.hooks:
-        hook.recall(remembered.get(type(hook).__name__, {}))
+    for hook, name in zip(training.hooks, hook_names(training.hooks)):
+        hook.recall(remembered.get(name, {}))
 
 # %% ../nbs/A14_runs.ipynb #23ff3ce7
 def new_engine() -> Accelerator:
@@ -219,7 +219,10 @@ def train(
     # an InputError if the processes' shares are uneven
     StepBatches(0, steps, config.data.batch_size, 0, engine.num_processes)
     check_run(run, about, config, resume, folders, tell=engine.is_main_process)
-    if config.data.cache and isinstance(samples, UnpairedCrops):
+    if config.data.cache:
+        if not isinstance(samples, UnpairedCrops):
+            raise InputError("cache keeps the pictures of two folders: for a dataset of pairs give "
+                             "cache=False")
         samples = CachedCrops(samples, engine.device)
     with (
         run_lock(run, engine.is_main_process, lambda yes: anyone(yes, engine)),
@@ -237,7 +240,7 @@ def train(
             stack.enter_context(compiled(state))
         training.previews = [samples[i] for i in range(4)]
         try:
-            loop(training, readable(new_loader(samples, state, config.data.cache)))
+            loop(training, readable(new_loader(samples, state, isinstance(samples, CachedCrops))))
         except Exception as e:
             say_where_to_go_on(e, run)
             raise

@@ -281,9 +281,9 @@ class Handler(BaseHTTPRequestHandler):
         if not 0 < length <= LARGEST:
             raise InputError(f"{name}: has {length} bytes; at most {LARGEST} are read")
         title = list(self.server.runs)[number]
+        picture, most = self.rfile.read(length), int(asked.get("most", "0"))
         with self.server.one_at_a_time:
-            result = answer(self.server.runs[title], self.server.device, self.rfile.read(length),
-                            name, int(asked.get("most", "0")))
+            result = answer(self.server.runs[title], self.server.device, picture, name, most)
         return result | dict(run=title)
 
     def reply(self, code: int, value: Any) -> None:

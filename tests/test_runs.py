@@ -23,7 +23,6 @@ import semst.hooks
 import semst.training
 from semst.batches import ignore_signals
 from semst.checkpoint import last_checkpoint, on_schedule
-from semst.config import TrainConfig
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Progress, default_hooks
 from semst.methods import OBJECTIVES
@@ -155,14 +154,14 @@ def test_an_error_in_a_hook_leaves_a_checkpoint_of_the_last_whole_step(folders, 
 
 def test_an_error_inside_a_step_saves_nothing_of_it(folders, tmp_path, monkeypatch):
     run(folders, tmp_path / "whole", ONE)
-    follow = semst.training.TrainState.update_averages
+    follow = semst.training.TrainState.update_average
 
     def broken(state, inputs):
         if state.step == 4:
-            # both players have moved, the average has not
+            # both networks have moved, the average has not
             raise RuntimeError("power cut")
         follow(state, inputs)
-    monkeypatch.setattr(semst.training.TrainState, "update_averages", broken)
+    monkeypatch.setattr(semst.training.TrainState, "update_average", broken)
     with pytest.raises(RuntimeError):
         run(folders, tmp_path / "cut", ONE.replace(checkpoint_every=3))
     assert last_checkpoint(tmp_path / "cut").name == "step_00000003"
@@ -323,11 +322,11 @@ def test_two_processes_share_a_batch_like_one(folders, tmp_path):
     assert done.returncode == 0, done.stderr
     a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
     # Adam's first moment after one step is half of the gradient
-    for player in ("generator", "discriminator"):
+    for role in ("generator", "discriminator"):
         moments = [
             k
             for k in a
-            if k.startswith(f"optimizers.safetensors/{player}.") and k.endswith(".exp_avg")
+            if k.startswith(f"optimizers.safetensors/{role}.") and k.endswith(".exp_avg")
         ]
         largest = max(float(a[k].abs().max()) for k in moments)
         for k in moments:
@@ -608,9 +607,9 @@ def rings(alarms, d_loss, luminance, times):
 def listening(gan, discriminators):
     "Alarms at the beginning of a training."
     alarms = Alarms()
-    players = dict(discriminator=dict.fromkeys(range(discriminators)))
+    roles = dict(discriminator=dict.fromkeys(range(discriminators)))
     alarms.start(
-        SimpleNamespace(config=ONE.replace(gan=gan), state=SimpleNamespace(players=players))
+        SimpleNamespace(config=ONE.replace(gan=gan), state=SimpleNamespace(roles=roles))
     )
     return alarms
 
@@ -718,13 +717,13 @@ def test_numbers_that_are_not_finite_are_never_saved(folders, tmp_path, what):
 
 
 def test_weights_are_looked_at_before_a_checkpoint_and_named(folders, tmp_path, monkeypatch):
-    follow = semst.training.TrainState.update_averages
+    follow = semst.training.TrainState.update_average
 
     def broken(state, inputs):
         follow(state, inputs)
         if state.step == 3:
             state.model.global_branch.generator.model[1].bias.data.fill_(torch.nan)
-    monkeypatch.setattr(semst.training.TrainState, "update_averages", broken)
+    monkeypatch.setattr(semst.training.TrainState, "update_average", broken)
     with pytest.raises(NonFiniteLoss) as stop:
         run(folders, tmp_path / "r", ONE)
     message = str(stop.value)
@@ -846,21 +845,6 @@ def test_what_translates_is_the_average(folders, tmp_path, monkeypatch):
     assert not list((tmp_path / "none").rglob("average*"))
 
 
-def test_a_run_from_before_a_setting_existed_goes_on_as_it_began(folders, tmp_path):
-    as_then = ONE.replace(ema=0.0, attention_lr_factor=1.0)
-    run(folders, tmp_path / "whole", as_then)
-    with pytest.raises(KeyboardInterrupt):
-        run(folders, tmp_path / "old", as_then, hooks=[Interrupt(2)])
-    about = json.loads((tmp_path / "old/config.json").read_text())
-    for name in ("ema", "attention_lr_factor"):
-        del about["config"][name]
-    (tmp_path / "old/config.json").write_text(json.dumps(about))
-    run(folders, tmp_path / "old", TrainConfig.from_dict(about["config"]), resume=True)
-    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "old"))
-    with pytest.raises(InputError, match="began with ema = 0.0, not 0.999"):
-        run(folders, tmp_path / "old", as_then.replace(ema=0.999), resume=True)
-
-
 def test_bf16_trains(folders, tmp_path):
     run(folders, tmp_path / "r", TWO.replace(steps=2, mixed_precision="bf16"))
     last = json.loads((tmp_path / "r/log.jsonl").read_text().splitlines()[-1])
@@ -927,6 +911,39 @@ def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_p
         (r / "config.json").write_text(text)
         with pytest.raises(InputError, match="config.json: is damaged"):
             run(folders, r, config, resume=True)
+
+
+def test_a_run_cannot_go_on_to_less_than_it_has(folders, tmp_path):
+    run(folders, tmp_path / "r", ONE)
+    with pytest.raises(InputError, match="is of step 6, and .* have 4: give --steps 6 or more"):
+        run(folders, tmp_path / "r", ONE.replace(steps=4), resume=True)
+
+
+def test_two_hooks_of_a_class_remember_for_themselves(folders, tmp_path):
+    class Counter(Hook):
+        def __init__(self, first):
+            self.count = first
+
+        def step(self, training, record):
+            self.count += 1
+
+        def remember(self):
+            return dict(count=self.count)
+
+        def recall(self, values):
+            self.count = values["count"]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folders, tmp_path / "r", ONE, [Counter(10), Counter(20), Interrupt(3)])
+    again = [Counter(0), Counter(0)]
+    run(folders, tmp_path / "r", ONE, again, resume=True)
+    assert [counter.count for counter in again] == [16, 26]
+
+
+def test_a_cache_for_a_dataset_is_refused(tmp_path):
+    pairs = torch.utils.data.TensorDataset(*torch.zeros(2, 5, 3, 32, 32))
+    with pytest.raises(InputError, match="for a dataset of pairs give cache=False"):
+        train(pairs, tmp_path / "r", ONE.replace(cache=True))
 
 
 def test_a_resumed_run_may_change_what_changes_no_weight(folders, tmp_path, monkeypatch):

@@ -79,20 +79,23 @@ def test_source_side_is_detached_unless_asked():
     assert not torch.allclose(*gradients)
 
 
-def test_momentum_copy_follows_slowly():
-    t, x, y = training(ONE.replace(ts_embedder="momentum", ts_momentum=0.9))
-    before = [p.clone() for p in t.networks["teachers"].parameters()]
-    take(t, x, y)
-    for old, slow, fast in zip(
-        before,
-        t.networks["teachers"].parameters(),
-        t.model.branches["global"].embedder.parameters(),
-    ):
-        torch.testing.assert_close(slow, 0.9 * old + 0.1 * fast)
+def test_momentum_compares_embeddings_of_the_moving_average():
+    t, x, y = training(ONE.replace(ts_embedder="momentum"))
+    before = ts_term(t, x).item()
+    with torch.no_grad():
+        for p in t.model.branches["global"].embedder.parameters():
+            p.mul_(-2)
+    assert ts_term(t, x).item() == before                     # F itself is not asked
+    with torch.no_grad():
+        for p in t.translator.branches["global"].embedder.parameters():
+            p.mul_(-2)
+    assert ts_term(t, x).item() != before
+    with pytest.raises(InputError, match="momentum needs a moving average of the weights"):
+        ONE.replace(ts_embedder="momentum", ema=0.0)
 
 
 @pytest.mark.parametrize("step, decay", [(2, 3 / 12), (95, 0.9)])
-def test_the_average_follows_with_its_decay_and_is_no_player(step, decay):
+def test_the_average_follows_with_its_decay_and_is_not_trained(step, decay):
     t, x, y = training(TWO.replace(ema=0.9))
     assert not {id(p) for p in t.translator.parameters()} & {
         id(p) for o in t.optimizers.values() for group in o.param_groups for p in group["params"]

@@ -159,7 +159,7 @@ class Translate:
     batch_size: int = 1                # most pictures or frames at once, where they have one size
     scale: Scale = "none"              # training: resize first, as the training did
     white: int | None = None           # of 16-bit pictures: the number for white; none: 65535
-    back: bool = False                 # from target to source; for runs of CycleGAN
+    back: bool = False                 # from target to source; CycleGAN's weights, not averaged
     skip_existing: bool = False        # leave results that are there already
     skip_bad: bool = False             # warn of pictures that fail, and end with exit code 0
     tile: int | None = None            # in tiles of so many pixels, a multiple of 16: without seams
