@@ -10,6 +10,7 @@ __all__ = ['STOPPING', 'LOADERS_DIED', 'StepBatches', 'Pairs', 'open_data', 'ign
 import signal
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,12 +60,17 @@ class Pairs(Dataset):
 
 def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
     "Two folders or a dataset: samples, what config.json says of them, how many make an epoch."
+    if isinstance(data, (str, Path)) or isinstance(data, (tuple, list)) and len(data) != 2:
+        raise InputError(f"{data!r:.80}: two folders are needed, (source, target), or a dataset of "
+                         "pairs")
     if isinstance(data, (tuple, list)):
         source, target = (Path(folder) for folder in data)
         samples = UnpairedCrops(source, target, config.model.crop, config.load_size,
                                 config.data.resize, config.data.flip, config.seed,
                                 (config.model.in_channels, config.model.out_channels),
                                 config.data.white, config.data.small, config.data.skip_bad)
+        if source.resolve() == target.resolve():
+            warnings.warn(f"{source} is source and target: the translator will copy", stacklevel=2)
         about = dict(source=str(source.absolute()), target=str(target.absolute()),
                      data={domain: fingerprint(files) for domain, files in samples.files.items()})
         return samples, about, len(samples.files["source"])

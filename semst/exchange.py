@@ -88,6 +88,9 @@ def translate_tensor(translate: Translate, x: Tensor, channels: int, like: Tenso
     if x.numel() and not float(x.abs().max()) <= 1.001:
         raise InputError(f"the tensor: its numbers reach {float(x.abs().max()):.3g}; they must lie "
                          "in [-1, 1]: x / 127.5 - 1 for levels of 0 to 255")
+    if x.numel() and 0 <= float(x.min()) < float(x.max()):
+        warnings.warn("the tensor: all its numbers lie in [0, 1], and black is -1 here; if black "
+                      "is 0 in yours, give 2 * x - 1", stacklevel=4)
     with torch.inference_mode():
         y = translate(x.reshape(-1, *x.shape[-3:]).to(like)).to(x)
     return y.clone().reshape(*x.shape[:-3], *y.shape[1:])

@@ -276,7 +276,8 @@ def picture_of(
     if isinstance(source, Image.Image):
         picture, name = from_image(source), "the image"
     else:
-        if source.dtype not in (np.uint8, np.uint16) or source.ndim not in (2, 3):
+        known = source.dtype in (np.uint8, np.uint16) and source.ndim in (2, 3)
+        if not known or not source.size:
             raise InputError(f"the array: uint8 or uint16 of shape (h, w) or (h, w, c) is needed, "
                              f"not {source.dtype} of {source.shape}")
         pixels, name = source.reshape(*source.shape[:2], -1), "the array"

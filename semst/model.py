@@ -196,7 +196,7 @@ def two_scales(model: SemST, x_src, box: Box | None, ops) -> Translation:
     return Translation(fused, {"global": context, "local": detail}, scale_map, y_global, y_local)
 
 # %% ../nbs/07_two_scales.ipynb #570b255a
-def mirror_index(n: int, m: int) -> Int[Tensor, "m"]:
+def mirror_index(n: int | torch.SymInt, m: int | torch.SymInt) -> Int[Tensor, "m"]:
     "Indices 0..m-1 folded into 0..n-1 by reflection at the edges; m may be many times n."
     i = torch.arange(m)
     period = torch.full_like(i, 2 * (n - 1)).clamp(min=1)

@@ -92,7 +92,11 @@ class Pretrained(nn.Module):
             why = str(e).splitlines()[-1].strip()
             raise InputError(f"{path}: holds other weights than its model_config asks for "
                              f"({why})") from None
-        return model.to(device).eval()
+        try:
+            place = torch.device(device)
+        except RuntimeError:
+            raise InputError(f"device {device!r} is unknown: try cpu or cuda") from None
+        return model.to(place).eval()
 
     def save_pretrained(self, folder: str | Path, run: str | Path | None = None,
                         name: str | None = None) -> Path:

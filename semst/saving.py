@@ -33,7 +33,11 @@ def result_name(path: Path) -> Path:
 def fitted(picture: Picture, kind: str, name: str | Path) -> Picture:
     "A picture as a format can hold it, with notes on what that costs."
     if picture.grey and picture.channels == 3:
+        spread = np.ptp(picture.pixels.astype(float), axis=-1).mean() / picture.white
         picture = replace(picture, pixels=luminance(picture.pixels))
+        if spread > 0.05:
+            picture = noted(picture, "is grey, so the colours of its translation are left out; "
+                                     "--colour keeps them")
     if picture.alpha is not None and kind not in HOLDS_ALPHA:
         picture = replace(picture, pixels=picture.flat(), white=255, alpha=None)
         picture = noted(picture, f"{kind} has no alpha; the picture is laid on white")

@@ -28,10 +28,13 @@ class Term(NamedTuple):
 
 
 def weighted_sum(terms: dict[str, Term]) -> Float[Tensor, ""]:
-    "The sum of weight times value (eq. 4); `TypeError` names what is no `Term`."
+    "The sum of weight times value (eq. 4); `TypeError` names what is no `Term` or no number."
     for name, term in terms.items():
         if not isinstance(term, Term):
             raise TypeError(f"the term {name} has no weight: give Term(weight, value)")
+        if term.value.ndim:
+            raise TypeError(f"the term {name} has the shape {tuple(term.value.shape)}: give one "
+                            "number, such as its mean")
     if not terms:
         raise ValueError("no term to minimise: give at least one loss a weight above 0")
     values = [term.weight * term.value for term in terms.values()]

@@ -208,6 +208,8 @@ def train(
     `InputError` for a mistake in what is given; `NonFiniteLoss` if numbers overflow; `LoaderDied`
     if a process that loads images was killed; after a checkpoint, `Alarmed` if an alarm and
     `KeyboardInterrupt` if anything else stopped it."""
+    if not isinstance(config, TrainConfig):
+        raise InputError(f"{config!r:.80} is no TrainConfig: give one such as PRESETS['tiny']")
     run, engine = Path(run), accelerator or new_engine()
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []

@@ -72,6 +72,22 @@ def test_what_is_wrong_in_a_folder_is_named(tmp_path, capsys):
     assert "would refuse them" in out and "half.png" in out
 
 
+def test_a_contact_sheet_never_lies_among_the_pictures(tmp_path, capsys):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    said = mistake(capsys, "data", "check", tmp_path, "--sheet", tmp_path / "a.png")
+    assert "name another place for --sheet" in said
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_crop_that_no_training_takes(tmp_path, capsys):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    said = mistake(capsys, "data", "check", tmp_path, "--crop", -3)
+    assert "--crop -3 must be at least 1" in said
+    assert "would refuse them: crop 33 must be a multiple of 4" in say(
+        capsys, "data", "check", tmp_path, "--crop", 33)
+
+
 def test_too_few_pictures_to_draw(tmp_path, capsys):
     said = mistake(capsys, "data", "draw", tmp_path, "--look", "horse", "--count", 0)
     assert "--count 0 must be at least 1" in said

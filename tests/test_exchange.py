@@ -62,6 +62,13 @@ def test_a_list_keeps_order_kinds_and_sizes_and_equals_one_by_one(model):
     assert model.translate([]) == []
 
 
+def test_a_tensor_that_begins_at_zero_is_doubted(model):
+    with pytest.warns(UserWarning, match="black is -1 here"):
+        model.translate(torch.rand(3, 32, 32))
+    with pytest.raises(InputError, match="the array: uint8 or uint16"):
+        model.translate(np.zeros((0, 0, 3), np.uint8))
+
+
 def test_grey_depth_and_alpha_come_back(model):
     assert model.translate(pixels(20, 30)).shape == (20, 30)
     deep = model.translate(pixels(20, 30, top=4096, kind=np.uint16), white=4095)

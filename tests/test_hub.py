@@ -68,6 +68,16 @@ def test_a_shared_folder_holds_weights_settings_and_a_card(tmp_path):
     assert set(load_file(folder / "model.safetensors")) == set(model.state_dict())
 
 
+def test_a_run_is_no_folder_to_share(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("of the run")
+    with pytest.raises(InputError, match="is a run, and its config.json would be replaced"):
+        SemST.from_pretrained("demo").save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == "of the run"
+    with pytest.raises(InputError, match="device .gpu. is unknown: try cpu or cuda"):
+        SemST.from_pretrained("demo", "gpu")
+
+
 def test_to_the_hub_and_back(local_hub):
     model = SemST(SMALL)
     address = model.push_to_hub("me/zebras", private=True)
@@ -122,6 +132,10 @@ def test_the_demo_is_a_picture_of_four_scenes(tmp_path, capsys):
     assert np.abs(cell[0] - cell[1]).mean() > 10          # a translation is not its source
     assert np.abs(cell[1] - cell[2]).mean() < np.abs(cell[0] - cell[2]).mean()
     assert "name it .png" in mistake(capsys, "demo", tmp_path / "demo.txt")
+    (tmp_path / "mine.png").write_text("a photograph")
+    assert "is there already" in mistake(capsys, "demo", tmp_path / "mine.png")
+    assert (tmp_path / "mine.png").read_text() == "a photograph"
+    assert "--port 99999 must lie" in mistake(capsys, "demo", "--web", "--port", 99999)
 
 
 def test_a_folder_of_pictures_called_demo_is_not_the_model(tmp_path, monkeypatch):

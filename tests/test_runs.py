@@ -940,6 +940,30 @@ def test_two_hooks_of_a_class_remember_for_themselves(folders, tmp_path):
     assert [counter.count for counter in again] == [16, 26]
 
 
+@pytest.mark.parametrize("data, config, says", [
+    ("photographs", ONE, "'photographs': two folders are needed"),
+    (("one",), ONE, "two folders are needed"),
+    (("a", "b"), "tiny", "'tiny' is no TrainConfig: give one such as PRESETS"),
+])
+def test_what_train_is_given(data, config, says, tmp_path):
+    with pytest.raises(InputError, match=says):
+        train(data, tmp_path / "r", config)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("changes", [dict(flip="no"), dict(log_every=2.5), dict(steps=2.0),
+                                     dict(gan="foo"), dict(taps=[0, 4, 8, 12]), dict(seed=1.5)])
+def test_a_setting_of_a_wrong_type_is_refused_at_once(changes):
+    name, = changes
+    with pytest.raises(InputError, match=f"^{name} .* has the wrong type: give "):
+        ONE.replace(**changes)
+
+
+def test_one_folder_twice_is_doubted(folders, tmp_path):
+    with pytest.warns(UserWarning, match="is source and target"):
+        run((folders[0], folders[0]), tmp_path / "r", ONE.replace(steps=1))
+
+
 def test_a_cache_for_a_dataset_is_refused(tmp_path):
     pairs = torch.utils.data.TensorDataset(*torch.zeros(2, 5, 3, 32, 32))
     with pytest.raises(InputError, match="for a dataset of pairs give cache=False"):

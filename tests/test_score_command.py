@@ -55,6 +55,16 @@ def test_a_best_by_an_unknown_score(finished, horses, zebras, tmp_path, capsys, 
     assert "the scores here are thumbnails" in said and not (tmp_path / "out").exists()
 
 
+def test_scores_lie_in_the_run_and_mistakes_come_first(finished, horses, zebras, tmp_path, capsys,
+                                                       monkeypatch):
+    monkeypatch.setattr("semst.commands.score.cached_inception", lambda: None)
+    words = ["score", finished, "--source", horses, "--target", zebras]
+    assert main([*map(str, words)]) == 0 and (finished / "scores/scores.json").exists()
+    assert "--size -3 must be at least 1" in mistake(capsys, *words, "--size", "-3")
+    (tmp_path / "file").touch()
+    assert "file is a file" in mistake(capsys, *words, "--out", tmp_path / "file")
+
+
 def test_the_target_itself_has_no_distance(finished, horses, tmp_path, monkeypatch):
     monkeypatch.setattr("semst.commands.score.cached_inception", lambda: None)
     words = ["score", finished, "--source", horses, "--target", horses, "--out", tmp_path]
@@ -126,6 +136,21 @@ def test_what_does_not_fit(finished, horses, zebras, tmp_path, capsys, more, say
     words = train_words(zebras, horses, tmp_path / "new", "--from", finished, *more)
     assert says in mistake(capsys, *words)
     assert not (tmp_path / "new").exists()
+
+
+def test_epochs_alone_decide_the_length(horses, zebras, tmp_path, capsys):
+    words = train_words(horses, zebras, tmp_path / "r", "--epochs", "1", "--crop", "32",
+                        "--ngf", "4")
+    at = words.index("--steps")
+    assert main(words[:at] + words[at + 2:]) == 0
+    assert json.loads((tmp_path / "r/config.json").read_text())["steps"] == 4      # pictures
+
+
+def test_the_crop_of_another_s_networks_is_said(horses, zebras, tmp_path, capsys):
+    words = ["train", "--source", horses, "--target", zebras, "--out", tmp_path / "r", "--from",
+             "demo", "--dry-run", "--preset", "single-scale", "--small", "enlarge"]
+    assert main([*map(str, words)]) == 0
+    assert "as in demo: --crop 64, --scales 1" in capsys.readouterr().err
 
 
 def test_from_and_resume_exclude_each_other(finished, capsys):

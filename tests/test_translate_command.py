@@ -120,6 +120,32 @@ def test_options_that_do_not_fit(finished, horses, tmp_path, capsys, words, says
     assert says in said and not (tmp_path / "out").exists()
 
 
+def test_grey_stays_grey_and_says_so_unless_colour_is_asked(finished, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.linear_gradient("L").resize((32, 32)).save(tmp_path / "in/a.png")
+    model = SemST.from_pretrained(finished)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0, 0.3)
+    save_model(model, tmp_path / "colourful.safetensors")
+    go(tmp_path / "colourful.safetensors", tmp_path / "in", tmp_path / "grey")
+    assert "the colours of its translation are left out; --colour keeps" in capsys.readouterr().err
+    go(tmp_path / "colourful.safetensors", tmp_path / "in", tmp_path / "all", "--colour")
+    assert "left out" not in capsys.readouterr().err
+    grey, colour = (pixels_of(tmp_path / name / "a.png") for name in ("grey", "all"))
+    assert grey.shape == (32, 32) and colour.shape == (32, 32, 3) and np.ptp(colour, -1).max() > 20
+
+
+def test_files_that_are_no_pictures_are_counted(finished, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (32, 32)).save(tmp_path / "in/a.png")
+    for name in ("b.heic", "c.cr2", "notes.txt"):
+        (tmp_path / "in" / name).write_text("no picture")
+    go(finished, tmp_path / "in", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "3 files of other types left out: 1 .heic, 1 .cr2, 1 .txt" in said
+
+
 def test_names_that_would_meet(finished, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for name in ("a.png", "a.bmp"):

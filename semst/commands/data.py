@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from ..config import ModelConfig
 from ..data import UnpairedCrops, list_images
 from ..files import InputError, atomic
 from ..folders import contact_sheet, report
@@ -24,6 +25,7 @@ def verdict(source: Path, target: Path, crop: int) -> str:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
+            ModelConfig(scales=1, crop=crop)
             UnpairedCrops(source, target, crop, crop)
         except InputError as e:
             return f"a training with --crop {crop} would refuse them: {e}"
@@ -37,12 +39,18 @@ class DataCheck:
     kind; what is unreadable, small, flat or there twice; and what a training would do with them."""
     folders: Annotated[Positional[list[Path]], arg(metavar="DIR [DIR]")]    # one folder, or two
     crop: int = 256                    # side of the training's crops, pixels
-    channels: int | None = 3           # of a picture; none: as many as each file has
+    channels: int | None = 3           # of a picture; None: as many as each file has
     sheet: Path | None = None          # a picture file for a contact sheet of each folder
 
     def __call__(self):
         if not 1 <= len(self.folders) <= 2:
             raise InputError(f"{len(self.folders)} folders: give one, or source and target")
+        if self.crop < 1:
+            raise InputError(f"--crop {self.crop} must be at least 1")
+        for folder in self.folders:
+            if self.sheet and folder.resolve() in self.sheet.resolve().parents:
+                raise InputError(f"{self.sheet} lies inside {folder}, whose pictures a training "
+                                 "reads: name another place for --sheet")
         print(report(self.folders, self.crop, self.channels))
         if self.channels == 3:
             print(verdict(self.folders[0], self.folders[-1], self.crop))

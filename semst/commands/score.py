@@ -75,11 +75,11 @@ class Score:
     run: Annotated[Positional[Path], arg(metavar="RUN")]    # folder of a run
     source: Path                       # folder of pictures to translate; best those kept for tests
     target: Path                       # folder of pictures to look like
-    out: Path = Path("scores")         # folder for scores.json and scores.png
-    inception: Path | None = None      # Inception's weights for FID and KID; none: the cache's
+    out: Path | None = None            # folder for scores.json and scores.png; None: RUN/scores
+    inception: Path | None = None      # Inception's weights for FID and KID; None: the cache's
     labels: Path | None = None         # label maps of the source, NAME.png with class numbers
     evaluator: Path | None = None      # segmentation network for --labels (semst.eval.evaluator)
-    size: int | None = None            # all pictures become such squares; none: the training's crop
+    size: int | None = None            # all pictures become such squares; None: the training's crop
     device: str = "auto"               # auto, cpu, cuda, cuda:1, mps; auto: a GPU if there is one
     # fid, kid, thumbnails, pixel_accuracy or miou: the checkpoint that is best by this score is
     # copied to RUN/best.safetensors, for `semst translate RUN/best.safetensors ...`
@@ -91,6 +91,11 @@ class Score:
             raise InputError(f"{self.run}: holds no checkpoint of a run of semst")
         if (self.labels is None) != (self.evaluator is None):
             raise InputError("--labels and --evaluator belong together: give both, or none")
+        if self.size is not None and self.size < 1:
+            raise InputError(f"--size {self.size} must be at least 1")
+        out = self.out or self.run / "scores"
+        if out.exists() and not out.is_dir():
+            raise InputError(f"{out} is a file: name a folder for the scores")
         size = self.size or SemST.from_pretrained(found[-1]).config.crop
         scorer = Scorer(self, size, squares(self.target, size), device)
         x = squares(self.source, size)
@@ -101,10 +106,10 @@ class Score:
         for checkpoint in tqdm(found, unit="checkpoint"):
             step = int(checkpoint.name.removeprefix("step_"))
             rows.append(dict(step=step, **scorer.scores(translations(checkpoint, x, device))))
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(self.out / "scores.json", dict(run=str(self.run), size=size, scores=rows))
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "scores.json", dict(run=str(self.run), size=size, scores=rows))
         print(table(rows))
-        plot(rows, self.out / "scores.png")
+        plot(rows, out / "scores.png")
         if self.keep_best is not None:
             keep_best(self.run, found, rows, self.keep_best)
 

@@ -36,7 +36,7 @@ class StudyMake:
 class StudyCollect:
     "Read raters' files of votes into the study. Good files count; others are refused and named."
     study: Positional[Path]            # folder of the study
-    # files or folders of votes; none: the folder votes of the study
+    # files or folders of votes; None: the folder votes of the study
     files: Positional[list[Path]] = field(default_factory=list)
 
     def __call__(self):

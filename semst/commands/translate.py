@@ -22,6 +22,7 @@ from ..config import TrainConfig
 from ..data import InputError, list_images, resize_pixels
 from ..device import chosen_device, ran_out_of_memory
 from ..exchange import translated
+from ..folders import find_images, other_types
 from ..hub import located
 from ..images import read_picture
 from ..model import SemST, translate_whole
@@ -50,6 +51,9 @@ def pairs_of_folder(source: Path, output: Path, suffix: str, kind: str | None
     if source.resolve() in output.resolve().parents:
         raise InputError(f"{output} lies inside {source}: results would be taken for inputs next "
                          "time; choose another output")
+    others = other_types(find_images(source))
+    if others:
+        warnings.warn(f"{source}: {others}", stacklevel=2)
     return [(file, output / renamed(file.relative_to(source), suffix, kind))
             for file in list_images(source)]
 
@@ -76,8 +80,7 @@ def check_apart(pairs: list[tuple[Path, Path]]) -> None:
     seen: dict[Path, Path] = {}
     for file, result in pairs:
         if result in seen:
-            raise InputError(f"{file} and {seen[result]} would both become {result}: rename one, "
-                             "or leave out --format")
+            raise InputError(f"{file} and {seen[result]} would both become {result}: rename one")
         seen[result] = file
 
 
@@ -153,12 +156,13 @@ class Translate:
     input: Annotated[Positional[Path], arg(metavar="INPUT")]     # picture, folder or video
     output: Annotated[Positional[Path], arg(metavar="OUTPUT")]   # the same kind; names stay
     device: str = "auto"               # auto, cpu, cuda, cuda:1, mps; auto: a GPU if there is one
-    format: str | None = None          # of the results: png, jpg, tif, webp ...; none: as the input
+    format: str | None = None          # of the results: png, jpg, tif, webp ...; None: as the input
     quality: int = 95                  # of JPEG, WebP and AVIF, 1 to 100
     suffix: str = ""                   # put behind each name, such as _night
     batch_size: int = 1                # most pictures or frames at once, where they have one size
     scale: Scale = "none"              # training: resize first, as the training did
-    white: int | None = None           # of 16-bit pictures: the number for white; none: 65535
+    white: int | None = None           # of 16-bit pictures: the number for white; None: 65535
+    colour: bool = False               # results of grey pictures in colour; else grey stays grey
     back: bool = False                 # from target to source; CycleGAN's weights, not averaged
     skip_existing: bool = False        # leave results that are there already
     skip_bad: bool = False             # warn of pictures that fail, and end with exit code 0
@@ -193,8 +197,11 @@ def check_options(asked: Translate) -> None:
     if asked.tile is None and asked.mode != "exact":
         raise InputError(f"--mode {asked.mode} is a way to translate in tiles: give --tile, too, "
                          "for example --tile 512")
-    if asked.tile and (asked.batch_size > 1 or asked.scale != "none" or asked.white):
-        raise InputError("--tile does not go with --batch-size, --scale or --white")
+    if asked.tile and (asked.batch_size > 1 or asked.scale != "none" or asked.white
+                       or asked.colour):
+        raise InputError("--tile does not go with --batch-size, --scale, --white or --colour")
+    if asked.white is not None and asked.white < 1:
+        raise InputError(f"--white {asked.white} must be at least 1")
     if not 1 <= asked.quality <= 100:
         raise InputError(f"--quality {asked.quality} must lie between 1 and 100")
     if asked.batch_size < 1:
@@ -205,9 +212,9 @@ def check_options(asked: Translate) -> None:
     if Path(asked.suffix).name != asked.suffix and asked.suffix:
         raise InputError(f"--suffix {asked.suffix} must be part of a name, such as _night")
     if is_video(asked.input) and (asked.tile or asked.scale != "none" or asked.white
-                                  or asked.format or asked.suffix):
-        raise InputError("--tile, --scale, --white, --format and --suffix are for pictures: leave "
-                         "them out for a video")
+                                  or asked.format or asked.suffix or asked.colour):
+        raise InputError("--tile, --scale, --white, --format, --suffix and --colour are for "
+                         "pictures: leave them out for a video")
 
 
 def translate_clip(asked: Translate) -> None:
@@ -236,6 +243,8 @@ class Job:
     def read(self, file: Path) -> Picture:
         "A picture as the translator takes it."
         picture = read_picture(file, self.model.config.in_channels, self.asked.white)
+        if self.asked.colour:
+            picture = replace(picture, grey=False)
         return rescaled(picture, self.config) if self.config else picture
 
     def batch(self, pairs: list[tuple[Path, Path]]) -> list[str]:
