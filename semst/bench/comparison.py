@@ -23,9 +23,10 @@ from ..files import atomic
 from ..methods import BASELINES
 
 # %% ../../nbs/12_comparison.ipynb #9b334e70
-def decide(difference: Interval, effect: float = MINIMAL_EFFECT) -> str:
+def decide(difference: Interval) -> str:
     "What a difference says: ahead, behind, alike or open."
     mean, low, high = difference
+    effect = MINIMAL_EFFECT
     if math.isnan(low):
         return "open"
     if low > 0 and mean >= effect:
