@@ -137,6 +137,8 @@ def look_at(file: Path, channels: int | None = 3, white: int | None = None) -> L
     notes, (height, width) = picture.notes, picture.size
     if np.ptp(picture.pixels, axis=(0, 1)).max() < 4:
         notes = (*notes, "is one flat colour")
+    if picture.alpha is not None and (picture.alpha < picture.white).any():
+        notes = (*notes, "transparent places become white in a training")
     kind = "grey" if picture.grey else f"{picture.channels} channels"
     kind += f", {8 if picture.white == 255 else 16} bits" + ", alpha" * (picture.alpha is not None)
     return Look(stamp, (width, height), "", notes, kind)

@@ -190,7 +190,7 @@ def to_tensor(
     levels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     if levels.dtype == np.uint16:
         levels = levels.astype(np.int32)           # torch computes little with uint16
-    return torch.from_numpy(np.ascontiguousarray(levels)).float() / (white / 2) - 1
+    return torch.from_numpy(levels.copy()).float() / (white / 2) - 1
 
 # %% ../nbs/A03_pictures.ipynb #2944dfc9
 class NotANumber(InputError):

@@ -80,6 +80,14 @@ def test_a_contact_sheet_never_lies_among_the_pictures(tmp_path, capsys):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
+def test_transparent_places_are_said(tmp_path, capsys):
+    picture = Image.linear_gradient("L").convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L"))
+    picture.save(tmp_path / "a.png")
+    said = say(capsys, "data", "check", tmp_path, "--crop", 64)
+    assert "transparent places become white in a training" in said
+
+
 def test_a_crop_that_no_training_takes(tmp_path, capsys):
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
     said = mistake(capsys, "data", "check", tmp_path, "--crop", -3)

@@ -136,6 +136,14 @@ def test_grey_stays_grey_and_says_so_unless_colour_is_asked(finished, tmp_path, 
     assert grey.shape == (32, 32) and colour.shape == (32, 32, 3) and np.ptp(colour, -1).max() > 20
 
 
+def test_a_picture_of_one_pixel_is_translated_without_a_word(finished, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "in/a.png")
+    go(finished, tmp_path / "in", tmp_path / "out")
+    assert "NumPy" not in capsys.readouterr().err
+    assert pixels_of(tmp_path / "out/a.png").shape == (1, 1, 3)
+
+
 def test_files_that_are_no_pictures_are_counted(finished, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     Image.new("RGB", (32, 32)).save(tmp_path / "in/a.png")
