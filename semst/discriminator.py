@@ -73,10 +73,10 @@ def discriminator_loss(
     fake: Float[Tensor, "b 1 hd wd"],    # D's scores of translations
     kind: GANLoss = "bce",
 ) -> Float[Tensor, ""]:
-    """What D minimises, half for the real and half for the fake.
+    """What D minimises, half for the real and half for the fake; at least 0.
 
-    `bce` is eq. 1, `lsgan` least squares as in SRC's code, `hinge` our option.
-    """
+    `bce` is eq. 1, `lsgan` least squares as in SRC's code, `hinge` our option; another kind is a
+    `ValueError`."""
     if kind == "bce":
         return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
     if kind == "lsgan":
@@ -90,7 +90,9 @@ def generator_loss(
     fake: Float[Tensor, "b 1 hd wd"],    # D's scores of translations
     kind: GANLoss = "bce",
 ) -> Float[Tensor, ""]:
-    "What G minimises: the non-saturating form of eq. 1, least squares, or the hinge's linear term."
+    """What G minimises: eq. 1 in its non-saturating form, least squares, or hinge's linear term.
+
+    The first two are at least 0, the last is any number; another kind is a `ValueError`."""
     if kind == "bce":
         return F.softplus(-fake).mean()
     if kind == "lsgan":

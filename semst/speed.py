@@ -62,17 +62,18 @@ def to_buffers(inputs: StepInputs, device: torch.device) -> StepInputs:
     if box is not None:
         top, left = (torch.as_tensor(v, device=device) for v in box[:2])
         box = Box(top, left, box.side)
-    places = {purpose: {branch: [p.to(device, copy=True) for p in taps]
+    locations = {purpose: {branch: [p.to(device, copy=True) for p in taps]
                         for branch, taps in branches.items()}
-              for purpose, branches in inputs.places.items()}
-    return inputs._replace(**numbers, box=box, places=places)
+              for purpose, branches in inputs.locations.items()}
+    return inputs._replace(**numbers, box=box, locations=locations)
 
 
 def leaves(inputs: StepInputs) -> list:
-    "The numbers and places of the inputs, in a fixed order."
+    "The numbers and locations of the inputs, in a fixed order."
     corner = list(inputs.box[:2]) if inputs.box is not None else []
-    places = [p for branches in inputs.places.values() for taps in branches.values() for p in taps]
-    return [inputs.lr, inputs.gamma, inputs.ts_weight, inputs.ema, *corner, *places]
+    branches = inputs.locations.values()
+    locations = [p for taps_of in branches for taps in taps_of.values() for p in taps]
+    return [inputs.lr, inputs.gamma, inputs.ts_weight, inputs.ema, *corner, *locations]
 
 
 def refill(buffers: StepInputs, inputs: StepInputs) -> None:

@@ -57,7 +57,7 @@ class Compared:
         self.state, self.branch, self.view, self.inputs = state, branch, view, inputs
         self.objective, self.network = state.config.objective, state.model.branches[branch]
         self.mirrored = inputs.mirror[purpose]
-        self.places = inputs.places[purpose][branch]
+        self.locations = inputs.locations[purpose][branch]
 
     @cached_property
     def feats(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -76,9 +76,9 @@ class Compared:
         "Embeddings at sampled locations: q of the translation; k of the source, without gradient."
         (feats_q, feats_k), embed = self.feats, self.network.embedder
         with self.state.autocast():
-            embeds_q = embed(feats_q, self.places)
+            embeds_q = embed(feats_q, self.locations)
             with torch.no_grad():
-                return embeds_q, embed(feats_k, self.places)
+                return embeds_q, embed(feats_k, self.locations)
 
     def over_taps(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Float[Tensor, ""]:
         "A loss between q and k in float32, mean over taps; taps of one shape go as one batch."

@@ -22,9 +22,9 @@ def ts_embeddings(c: Compared) -> tuple[list[Tensor], list[Tensor]]:
         return c.embeds
     embed, (feats_q, feats_k) = ts_embedder(c), c.feats
     with c.state.autocast():
-        embeds_q = c.embeds[0] if how == "shared" else embed(feats_q, c.places)
+        embeds_q = c.embeds[0] if how == "shared" else embed(feats_q, c.locations)
         with torch.set_grad_enabled(not detach):
-            return embeds_q, embed(feats_k, c.places)
+            return embeds_q, embed(feats_k, c.locations)
 
 
 def ts_embedder(c: Compared) -> Callable:
