@@ -17,7 +17,7 @@ from .config import ModelConfig
 from .cut import read_checkpoint, weight_differences
 from .files import InputError
 from .generator import Generator, layers_down
-from .model import SemST
+from .model import SemST, new_generator
 
 # %% ../nbs/A56_foreign.ipynb #fcc3d8eb
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -60,8 +60,7 @@ def configurations(sizes: dict[str, Any]) -> list[ModelConfig]:
 def generator_of(config: ModelConfig) -> Generator:
     "The generator of a configuration, without numbers."
     with torch.device("meta"):
-        return Generator(config.ngf, config.blocks, config.downsample, config.upsample, config.taps,
-                         in_channels=config.in_channels, out_channels=config.out_channels)
+        return new_generator(config)
 
 
 def import_generator(

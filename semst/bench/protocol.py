@@ -9,7 +9,7 @@ __all__ = ['PAIRS', 'REFERENCES', 'TITLES', 'VARIANTS', 'COMPARED', 'ABLATIONS',
 
 # %% ../../nbs/A31_protocol.ipynb #c0255b66
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from ..config import TrainConfig
 from ..data import InputError
@@ -47,12 +47,11 @@ class Variant(NamedTuple):
 REFERENCES = {"copy": "input", "matrix": "colour matrix", "oracle": "oracle", "target": "target"}
 TITLES = dict(gan="GAN alone", cyclegan="CycleGAN", gcgan="GcGAN", cut="CUT", fastcut="FastCUT",
               src="SRC", scc="SCC", semst="SemST")
-VARIANTS = {n: Variant(title, n, cast(dict, OBJECTIVES[n])) for n, title in TITLES.items()} | {
-    "semst-without-ts": Variant("SemST without TS", "semst", dict(lambda_ts=0.0)),
-    "semst-without-hard-negatives": Variant("SemST without hard negatives", "semst",
-                                            dict(gamma_start=1e6, gamma_end=1e6)),
-    "semst-two-scales": Variant("SemST with two scales", "semst", dict(scales=2)),
-}
+VARIANTS = {n: Variant(title, n, OBJECTIVES[n]) for n, title in TITLES.items()} | {
+    f"semst-without-{part}": Variant(f"SemST without {words}", "semst",
+                                     OBJECTIVES[f"semst-without-{part}"])
+    for part, words in (("ts", "TS"), ("hard-negatives", "hard negatives"))
+} | {"semst-two-scales": Variant("SemST with two scales", "semst", dict(scales=2))}
 COMPARED = ("semst", *BASELINES)
 ABLATIONS = tuple(name for name in VARIANTS if name.startswith("semst-"))
 LIVE = "semst-live"                          # trained on the spot, beside the kept weights
