@@ -150,7 +150,7 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
     try:
         about = read_json(folder / "state.json", dict)
         step = about["step"]
-        if type(step) is not int or step < 0 or not folder.name.endswith(str(step)):
+        if type(step) is not int or folder.name != f"step_{step:08d}":
             raise ValueError(f"step {step!r}")
         check_digests(folder, about)
         weights = {name: read_weights(folder / f"{name}.safetensors")[1] for name in state.networks}

@@ -54,7 +54,7 @@ def fits(value, kind) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(fits(v, get_args(kind)[0]) for v in value)
     if kind is float:
-        return type(value) in (int, float)
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is kind
 
 

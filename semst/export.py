@@ -42,7 +42,7 @@ class Whole(nn.Module):
         self.model, self.shrink = model, max(2, model.config.shrink)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        "Pictures in [-1, 1] of any size to their translations."
+        "Pictures in [-1, 1] to their translations."
         multiple, least = 4 * self.shrink, 8 * self.shrink
         height, width = x.shape[-2:]
         for axis, n in ((-2, height), (-1, width)):

@@ -102,7 +102,8 @@ def check_same_settings(run: Path, config: TrainConfig) -> None:
 
 # %% ../nbs/A12_run_folder.ipynb #d7038486
 BEST = "best.safetensors"             # what `semst score --keep-best` leaves in a run
-OURS = {"config.json", "log.jsonl", "samples", "checkpoints", "tensorboard", ".lock", BEST}
+OURS = {"config.json", "log.jsonl", "samples", "checkpoints", "tensorboard", "scores", ".lock",
+        BEST}
 
 
 def check_free(run: Path) -> None:

@@ -47,8 +47,8 @@ def check_terms(config: TrainConfig, method: Method) -> None:
     for name, value in vars(config.objective).items():
         if name.startswith("lambda_") and value and name not in computed:
             term = name.removeprefix("lambda_")
-            raise InputError(f"the method {config.method} has no term {term}: give {name} "
-                             "0, or begin with the preset of a method that has it")
+            raise InputError(f"{name} {value:g}: the method that trains has no term {term}: "
+                             f"give {name} 0, or begin with the preset of a method that has it")
 
 # %% ../nbs/A10_state.ipynb #4469a9db
 def new_discriminator(config: TrainConfig, channels: int | None = None) -> PatchGAN:
@@ -71,7 +71,6 @@ class TrainState:
     def __init__(self, config: TrainConfig, steps: int, accelerator: Accelerator, method: Method):
         self.config, self.steps, self.accelerator, self.method = config, steps, accelerator, method
         self.step, self.whole = 0, True       # whole: between two steps, not inside one
-        check_terms(config, method)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             networks = method.networks(config)

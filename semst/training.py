@@ -31,7 +31,7 @@ from .methods import method_of
 from .model import SemST
 from .run_folder import check_free, check_outside, check_resumed, read_run, run_lock
 from .speed import CachedCrops, compiled, fast_step
-from .state import Method, TrainState
+from .state import Method, TrainState, check_terms
 
 # %% ../nbs/A14_runs.ipynb #c648f456
 @contextmanager
@@ -210,11 +210,12 @@ def train(
     `KeyboardInterrupt` if anything else stopped it."""
     if not isinstance(config, TrainConfig):
         raise InputError(f"{config!r:.80} is no TrainConfig: give one such as PRESETS['tiny']")
+    method = method or method_of(config)
+    check_terms(config, method)
     run, engine = Path(run), accelerator or new_engine()
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
     steps = length_of(config, epoch)
-    method = method or method_of(config)
     about |= dict(steps=steps, config=config.to_dict(), **method.notes)
     state = TrainState(config, steps, engine, method)
     hooks = default_hooks() if hooks is None else hooks

@@ -202,6 +202,9 @@ def test_the_index_is_a_map_of_every_notebook():
     for notebook in NOTEBOOKS:
         if notebook.name != "index.ipynb":
             assert f"({notebook.name})" in text, f"{notebook.name} is not in the index"
+            first = "".join(json.loads(notebook.read_text())["cells"][0]["source"])
+            for line in re.findall("^> (.*)$", first, re.MULTILINE):
+                assert json.dumps(line, ensure_ascii=False)[1:-1] in text, notebook.name
 
 
 def test_the_readme_can_be_read_in_six_minutes():

@@ -919,6 +919,14 @@ def test_a_run_cannot_go_on_to_less_than_it_has(folders, tmp_path):
         run(folders, tmp_path / "r", ONE.replace(steps=4), resume=True)
 
 
+def test_scores_in_a_run_do_not_hinder_its_next_training(folders, tmp_path):
+    run(folders, tmp_path / "r", ONE)
+    (tmp_path / "r/scores").mkdir()
+    shutil.rmtree(tmp_path / "r/checkpoints")
+    run(folders, tmp_path / "r", ONE)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000006"
+
+
 def test_two_hooks_of_a_class_remember_for_themselves(folders, tmp_path):
     class Counter(Hook):
         def __init__(self, first):

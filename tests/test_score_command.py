@@ -150,7 +150,7 @@ def test_the_crop_of_another_s_networks_is_said(horses, zebras, tmp_path, capsys
     words = ["train", "--source", horses, "--target", zebras, "--out", tmp_path / "r", "--from",
              "demo", "--dry-run", "--preset", "single-scale", "--small", "enlarge"]
     assert main([*map(str, words)]) == 0
-    assert "as in demo: --crop 64, --scales 1" in capsys.readouterr().err
+    assert "begins from demo, with --crop 64" in capsys.readouterr().out
 
 
 def test_from_and_resume_exclude_each_other(finished, capsys):

@@ -2,7 +2,8 @@
 
     python reproduce/tools/collect.py cpu --out reproduce/tables/scores.csv      # the comparison
     python reproduce/tools/collect.py cpu --pilots --out reproduce/tables/pilots.csv
-    python reproduce/tools/collect.py standin --pairs parsing2photo --data-root FOLDER --out FILE
+    python reproduce/tools/collect.py standin --data-root FOLDER --pairs parsing2photo \
+        --results results/NAME --out FILE
 
 What has no finished training is left out and said. Nothing is trained; missing scores are made.
 A row that is in the table already stays until its training is collected anew.
@@ -43,6 +44,8 @@ def main():
     parser.add_argument("--data-root", type=Path, help="the pictures of one pair: trainA, ...")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.data_root and (args.pilots or len(args.pairs) != 1 or not args.results):
+        parser.error("--data-root goes with --results and one of --pairs, and not with --pilots")
     results = results_folder(args.results) / args.profile
     rows = {key(row): row for row in read_rows(args.out)} if args.out.exists() else {}
     for pair in args.pairs:
