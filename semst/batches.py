@@ -135,7 +135,10 @@ def readable(loader: DataLoader) -> Iterator[dict]:
     try:
         batches = iter(loader)                          # PyTorch's handler would raise anywhere
         with in_its_turn():
-            yield from batches
+            try:
+                yield from batches
+            finally:                                    # else it may still, when all is over
+                getattr(batches, "_shutdown_workers", lambda: None)()
     except InputError as e:
         traceback.clear_frames(e.__traceback__)         # they hold the loader's processes
         raise one_line(e) from None
