@@ -23,7 +23,7 @@ def chosen_device(
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError):
         raise InputError(f"--device {name}: this machine has no such device; try --device cpu") \
             from None
     return name

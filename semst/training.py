@@ -243,7 +243,7 @@ def train(
             stack.enter_context(compiled(state))
         training.previews = [samples[i] for i in range(4)]
         try:
-            loop(training, readable(new_loader(samples, state, isinstance(samples, CachedCrops))))
+            loop(training, readable(new_loader(samples, state, config.data.cache)))
         except Exception as e:
             say_where_to_go_on(e, run)
             raise

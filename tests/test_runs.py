@@ -1,4 +1,5 @@
 "A run: what is saved, what stops it, that stopping costs nothing, and that processes agree."
+import contextlib
 import json
 import math
 import multiprocessing
@@ -21,7 +22,7 @@ from test_trainer import ONE, TWO
 
 import semst.hooks
 import semst.training
-from semst.batches import ignore_signals
+from semst.batches import LoaderDied, ignore_signals, readable
 from semst.checkpoint import last_checkpoint, on_schedule
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Progress, default_hooks
@@ -551,6 +552,23 @@ print(type(kept).__name__, len(active_children()), flush=True)
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert done.stdout.split() == ["InputError", "0"], done.stderr
+
+
+def test_a_loader_process_that_dies_late_disturbs_nothing(monkeypatch):
+    "PyTorch's handler raises at any point while it knows the process: in the last save, too."
+    loader, known = torch.utils.data.DataLoader(Noise(), num_workers=1), []
+
+    def torn(batches, timeout=None):
+        known.extend(worker.pid for worker in batches._workers)
+        raise OSError("unable to open shared memory")
+    kind = torch.utils.data.dataloader._MultiProcessingDataLoaderIter
+    monkeypatch.setattr(kind, "_try_get_data", torn)
+    with pytest.raises(LoaderDied) as died:                # its frames hold the loader
+        list(readable(loader))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(known[0], signal.SIGKILL)
+        time.sleep(1)
+    assert "--workers 0" in str(died.value)
 
 
 def test_a_loader_process_outlives_a_signal_but_not_for_ever():

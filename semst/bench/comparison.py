@@ -26,14 +26,13 @@ from ..methods import BASELINES
 def decide(difference: Interval) -> str:
     "What a difference says: ahead, behind, alike or open."
     mean, low, high = difference
-    effect = MINIMAL_EFFECT
     if math.isnan(low):
         return "open"
-    if low > 0 and mean >= effect:
+    if low > 0 and mean >= MINIMAL_EFFECT:
         return "ahead"
-    if high < 0 and mean <= -effect:
+    if high < 0 and mean <= -MINIMAL_EFFECT:
         return "behind"
-    return "alike" if -effect < low and high < effect else "open"
+    return "alike" if -MINIMAL_EFFECT < low and high < MINIMAL_EFFECT else "open"
 
 # %% ../../nbs/12_comparison.ipynb #08d7eef1
 RIVALS = ("copy", "matrix", *BASELINES)      # what SemST must be ahead of

@@ -64,8 +64,8 @@ def chosen_trial(pair: str, method: str, seed: int = 0) -> Trial:
 def settings_digest(config: TrainConfig) -> str:
     "Twelve hexadecimal digits that differ where two trainings' results may: settings that count."
     counting = {name: value for name, value in config.to_dict().items() if name not in FREE}
-    counting["ts_momentum"] = 0.999              # digests are older than its removal
-    if counting["white"] is None:                # and than this setting
+    counting["ts_momentum"] = 0.999              # a setting once: digests in tables have it,
+    if counting["white"] is None:                # and do not have this one
         del counting["white"]
     return hashlib.sha256(json.dumps(counting, sort_keys=True).encode()).hexdigest()[:12]
 
