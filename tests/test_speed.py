@@ -3,6 +3,7 @@ import functools
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -291,3 +292,15 @@ def test_a_recorded_step_is_the_step(config):
     assert step.graph
     for a, b in zip(plain.translator.parameters(), t.translator.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)    # the average follows replays, too
+
+
+def test_a_replay_says_that_it_is_inside_a_step():
+    "So an error in it saves no checkpoint; a graph runs no Python that would say so."
+    state, x, y = training(ONE)
+    step = Recorded.__new__(Recorded)                      # its constructor needs a GPU
+    step.graph, step.values = SimpleNamespace(replay=lambda: None), {}
+    step.x_src, step.y_tgt = x.clone(), y.clone()
+    step.inputs = to_buffers(step_inputs(ONE, 10, 0), torch.device("cpu"))
+    assert state.whole
+    step(state, x, y, step_inputs(ONE, 10, 1))
+    assert not state.whole

@@ -13,7 +13,7 @@ from semst.data import InputError, rng
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.state import TrainState
-from semst.terms import Compared, weighted_sum
+from semst.terms import Compared, Term, weighted_sum
 from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
@@ -269,3 +269,14 @@ def test_settings_out_of_range_are_named(change, words):
 def test_no_term_at_all_is_an_error():
     with pytest.raises(ValueError, match="no term to minimise"):
         weighted_sum({})
+
+
+def test_a_term_is_one_number_and_is_named_if_not():
+    with pytest.raises(TypeError, match=r"term edges_global has the shape \(2,\): give one number"):
+        weighted_sum(dict(edges_global=Term(1.0, torch.ones(2))))
+
+
+def test_ts_sends_no_gradient_into_a_mirrored_source():
+    with pytest.raises(InputError, match="mirror encodes the mirrored source without gradient"):
+        ONE.replace(mirror=True, detach_source=False)
+    assert ONE.replace(mirror=True, detach_source=False, lambda_ts=0.0).objective.mirror

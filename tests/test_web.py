@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -129,6 +130,18 @@ def test_large_pictures_become_smaller_and_others_stay(server):
 def test_what_is_refused(server, path, body, headers, says):
     status, found = send(server, path, body, **headers)
     assert status == 400 and says in found["error"] and "/tmp" not in found["error"]
+
+
+def test_a_client_that_sends_slowly_keeps_nobody_waiting(server):
+    body = png(picture())
+    with socket.create_connection(server.server_address) as slow:
+        slow.sendall(f"POST /translate?run=1 HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n"
+                     "Content-Type: application/octet-stream\r\n"
+                     f"Content-Length: {len(body)}\r\n\r\n".encode())
+        time.sleep(0.5)
+        assert send(server, "/translate?run=1", body)[0] == 200
+        slow.sendall(body)
+        assert slow.recv(12).endswith(b" 200")
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_answers_to_its_own_name(server):
