@@ -12,8 +12,10 @@ from semst.config import TrainConfig
 from semst.data import InputError, rng
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
+from semst.model import local_box
 from semst.state import TrainState
 from semst.terms import Compared, Term, weighted_sum
+from semst.trainer import judged_pictures
 from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
@@ -218,6 +220,19 @@ def test_the_local_branch_is_judged_on_its_own():
         assert bool(gradient > 0) == reaches
 
 
+def test_the_local_picture_is_judged_beside_the_same_box_of_the_target():
+    "Shares of 0 are left out, and real and fake have one size in each pair."
+    t, x, y = training(TWO)
+    box = local_box(64, 32, rng(0, 0, "box"))
+    out = t.model(x, box)
+    found = {detail: judged_pictures(out, y, box, detail) for detail in (0.0, 0.25, 1.0)}
+    assert [[j.share for j in pairs] for pairs in found.values()] == [[1.0], [0.75, 0.25], [1.0]]
+    whole, local = found[0.25]
+    assert whole.real is y and whole.fake is out.fused
+    assert torch.equal(local.real, box.cut(y)) and local.fake is out.views["local"].y
+    assert found[1.0][0].fake is local.fake
+
+
 def test_the_attention_moves_at_its_own_rate():
     "Adam's first step has the size of the learning rate: the largest move tells the rate."
     for share in (0.1, 1.0):
@@ -229,7 +244,7 @@ def test_the_attention_moves_at_its_own_rate():
         }
         assert max(
             v for name, v in moved.items() if name.startswith("attention.")
-        ) == pytest.approx(share * 1e-3, rel=0.05)
+        ) == pytest.approx(share * 1e-3, rel=0.2)
         assert max(
             v for name, v in moved.items() if name.split(".")[0].endswith("_branch")
         ) == pytest.approx(1e-3, rel=0.05)

@@ -366,17 +366,19 @@ class Reference:
                 c.attention_lr_factor if name == "semst.attention" else 1
             )
         fused, views, same = self.paint(x, y)
-        judged = (
-            [(1 - c.detail, fused), (c.detail, views["local"][1])]
-            if "local" in views
-            else [(1.0, fused)]
-        )
+        judged = [(1.0, y, fused)]
+        if "local" in views:
+            top, left, side = local_box(
+                self.config.model.crop, self.config.model.local_crop, rng(*key, "box")
+            )
+            inside = y[:, :, top : top + side, left : left + side]
+            judged = [(1 - c.detail, y, fused), (c.detail, inside, views["local"][1])]
 
         D.requires_grad_(True)
         self.optimizers["discriminator"].zero_grad()
         d_loss = sum(
-            share * 0.5 * (gan_loss(D(fake.detach()), False, c.gan) + gan_loss(D(y), True, c.gan))
-            for share, fake in judged
+            share * 0.5 * (gan_loss(D(fake.detach()), False, c.gan) + gan_loss(D(real), True, c.gan))
+            for share, real, fake in judged
         )
         d_loss.backward()
         self.optimizers["discriminator"].step()
@@ -388,7 +390,9 @@ class Reference:
         for optimizer in others:
             optimizer.zero_grad()
         names = [name for name in ("nce", "hdce", "relation", "ts") if getattr(c, f"lambda_{name}")]
-        terms = dict(gan=sum(share * gan_loss(D(fake), True, c.gan) for share, fake in judged))
+        terms = dict(
+            gan=sum(share * gan_loss(D(fake), True, c.gan) for share, _, fake in judged)
+        )
         weights = {
             name: getattr(c, f"lambda_{name}")
             for name in ("gan", "nce", "hdce", "relation", "identity")
