@@ -23,7 +23,7 @@ def score_block(
     downsample: Downsample,   # "blur": stride 1, then a blur pool
     normed: bool,             # the first block has no norm
 ) -> list[nn.Module]:
-    "A block of D: a 4x4 convolution, a norm, a leaky ReLU of slope 0.2 (supplement 2.1.4)."
+    "A block of D: a 4x4 convolution, a norm, a leaky ReLU (2.1.4; slope 0.2 is CUT's)."
     blur = stride == 2 and downsample == "blur"
     step = 1 if blur else stride
     layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 4, stride=step, padding=1)]

@@ -214,7 +214,7 @@ TINY = TrainConfig().replace(
     scales=1, crop=64, ngf=16, blocks=6, upsample="blur", embed_dim=64, ndf=32,
     d_strides=(2, 1), patches=128, lr=4e-4, steps=1000, sample_every=250, checkpoint_every=250)
 PRESETS = {
-    "paper": TrainConfig(),            # two branches, 512 pixels: a GPU
+    "paper": TrainConfig(),            # two branches, 512 pixels, with the additions of chapter 08
     "single-scale": SINGLE_SCALE,      # one branch, 256 pixels: a GPU
     "tiny": TINY,                      # one branch, 64 pixels: a CPU
 } | {name: SINGLE_SCALE.replace(**OBJECTIVES[name]) for name in BASELINES}

@@ -74,7 +74,7 @@ def test_verdicts_in_words():
     found = dict.fromkeys(RIVALS, AHEAD) | dict(cut=BEHIND, src=OPEN, scc=OPEN, gcgan=ALIKE)
     assert conclude(found)[1] == (
         "SemST is ahead of input, colour matrix, CycleGAN and FastCUT; it is as good as GcGAN; "
-        "it is behind CUT; it is not decided against SRC and SCC.")
+        "it is behind CUT; it has no decided difference to SRC and SCC.")
 
 
 def test_differences_are_unpaired():

@@ -37,7 +37,7 @@ def decide(difference: Interval) -> str:
 # %% ../../nbs/12_comparison.ipynb #08d7eef1
 RIVALS = ("copy", "matrix", *BASELINES)      # what SemST must be ahead of
 PHRASES = dict(ahead="is ahead of", behind="is behind", alike="is as good as",
-               open="is not decided against")
+               open="has no decided difference to")
 
 def conclude(
     differences: dict[str, Interval],      # SemST's to its rivals, by name
