@@ -75,6 +75,8 @@ def open_data(data, config: TrainConfig) -> tuple[Dataset, dict, int]:
                      data={domain: fingerprint(files) for domain, files in samples.files.items()})
         return samples, about, len(samples.files["source"])
     name, count = type(data).__name__, len(data)
+    if not count:
+        raise InputError(f"{name}: the dataset holds no pair")
     about = dict(
         source=name, target=name, data=dict(pairs=dict(images=count, names=name, sizes=""))
     )
@@ -143,6 +145,6 @@ def readable(loader: DataLoader) -> Iterator[dict]:
         traceback.clear_frames(e.__traceback__)         # they hold the loader's processes
         raise one_line(e) from None
     except (RuntimeError, OSError) as e:
-        if "DataLoader worker" in str(e) or "shared memory" in str(e) or "unable to" in str(e):
+        if any(sign in str(e) for sign in ("DataLoader worker (pid", "shared memory", "</torch_")):
             raise LoaderDied(LOADERS_DIED) from None
         raise

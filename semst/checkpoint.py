@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['moments_of', 'write_state', 'is_due', 'was_due', 'on_schedule', 'last_checkpoint', 'NonFiniteLoss', 'non_finite',
-           'save_checkpoint', 'check_digests', 'read_moments', 'check_moments', 'load_checkpoint']
+           'save_checkpoint', 'check_digests', 'check_shapes', 'read_moments', 'check_moments', 'load_checkpoint']
 
 # %% ../nbs/A11_checkpoints.ipynb #70013440
 from pathlib import Path
@@ -122,6 +122,14 @@ def check_digests(folder: Path, about: dict) -> None:
             )
 
 
+def check_shapes(network: str, ours: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    "`ValueError` that names the first weight that is missing, too much, or of another shape."
+    for name in [*ours, *(name for name in found if name not in ours)]:
+        shapes = [tuple(state[name].shape) if name in state else None for state in (found, ours)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{network}: {name} has the shape {shapes[0]} instead of {shapes[1]}")
+
+
 def read_moments(state: TrainState, folder: Path) -> dict[str, dict[int, dict[str, Tensor]]]:
     "Adam's moments by role and number of the weight; `InputError` if a shape does not fit."
     found: dict[str, dict[int, dict[str, Tensor]]] = {role: {} for role in state.optimizers}
@@ -156,7 +164,7 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
         weights = {name: read_weights(folder / f"{name}.safetensors")[1] for name in state.networks}
         moments = read_moments(state, folder)
         for name, network in state.networks.items():
-            network.load_state_dict(weights[name])
+            check_shapes(name, network.state_dict(), weights[name])
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as e:
         raise InputError(
             f"{folder} is damaged ({' '.join(str(e).split())}): remove it to go on from "
@@ -165,6 +173,8 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
     if step > state.steps:
         raise InputError(f"{folder} is of step {step}, and the training is to have {state.steps}: "
                          f"give --steps {step} or more, or the epochs for them")
+    for name, network in state.networks.items():
+        network.load_state_dict(weights[name])
     for role, optimizer in state.optimizers.items():
         optimizer.load_state_dict(optimizer.state_dict() | dict(state=moments[role]))
     state.step, state.whole = step, True

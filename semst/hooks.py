@@ -305,7 +305,9 @@ class Live(Hook):
         from IPython.display import Image as Picture
         from IPython.display import display
         page = sample_grid(sample_rows(training.state.translator, training.previews))
-        figure = live_figure(page, self.curve, EQUILIBRIUM[training.config.objective.gan])
+        judges = len(training.state.roles["discriminator"])
+        at_rest = judges * EQUILIBRIUM[training.config.objective.gan]
+        figure = live_figure(page, self.curve, at_rest)
         drawn = io.BytesIO()
         # a notebook shows a bare figure as words
         figure.savefig(drawn, format="jpeg", pil_kwargs=dict(quality=88))

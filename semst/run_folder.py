@@ -95,6 +95,7 @@ LENGTH = {"steps", "epochs", "decay_from"}        # a resumed run may become lon
 def check_same_settings(run: Path, config: TrainConfig) -> None:
     "`InputError` that names the first setting that a resumed run may not change."
     old, new = read_config(run).to_dict(), config.to_dict()
+    old, new = (values | values.pop("model") for values in (old, new))
     for name, value in new.items():
         if name not in FREE | LENGTH and old[name] != value:
             raise InputError(f"{run} began with {name} = {old[name]}, not {value}: "

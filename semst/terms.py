@@ -28,10 +28,14 @@ class Term(NamedTuple):
 
 
 def weighted_sum(terms: dict[str, Term]) -> Float[Tensor, ""]:
-    "The sum of weight times value (eq. 4); `TypeError` names what is no `Term` or no number."
+    """The sum of weight times value (eq. 4).
+
+    `TypeError` names what is no `Term` or no number; `ValueError` if there is no term."""
     for name, term in terms.items():
         if not isinstance(term, Term):
             raise TypeError(f"the term {name} has no weight: give Term(weight, value)")
+        if not isinstance(term.value, Tensor):
+            raise TypeError(f"the term {name} has the value {term.value!r:.40}: give a tensor")
         if term.value.ndim:
             raise TypeError(f"the term {name} has the shape {tuple(term.value.shape)}: give one "
                             "number, such as its mean")

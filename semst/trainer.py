@@ -87,7 +87,8 @@ def judged_pictures(
     "The fused picture beside the target crop and, by `detail`, the local one beside the same box."
     if not detail or "local" not in out.views:
         return [Judged(1.0, y_tgt, out.fused)]
-    local = Judged(detail, box.cut(y_tgt), out.views["local"].y)
+    inside = y_tgt if box is None else box.cut(y_tgt)
+    local = Judged(detail, inside, out.views["local"].y)
     return [Judged(1 - detail, y_tgt, out.fused), local] if detail < 1 else [local]
 
 
@@ -95,17 +96,18 @@ def discriminator_term(state: TrainState, judged: list[Judged]) -> tuple[Tensor,
     "Eq. 1 as the discriminator minimises it, and its mean scores of the first pair."
     kind = state.config.objective.gan
     scores = [state.scores(real, fake.detach()) for _, real, fake in judged]
-    loss = sum(share * discriminator_loss(*pair, kind) for (share, *_), pair in zip(judged, scores))
+    losses = [one.share * discriminator_loss(real, fake, kind)
+              for one, (real, fake) in zip(judged, scores)]
     real, fake = scores[0]
-    return loss, dict(d_real=real.mean(), d_fake=fake.mean())
+    return torch.stack(losses).sum(), dict(d_real=real.mean(), d_fake=fake.mean())
 
 
 def gan_term(state: TrainState, judged: list[Judged]) -> dict[str, Term]:
     "Eq. 1 as the generator minimises it."
     objective = state.config.objective
-    value = sum(share * generator_loss(state.scores(fake)[0], objective.gan)
-                for share, _, fake in judged)
-    return dict(gan=Term(objective.lambda_gan, value))
+    losses = [one.share * generator_loss(state.scores(one.fake)[0], objective.gan)
+              for one in judged]
+    return dict(gan=Term(objective.lambda_gan, torch.stack(losses).sum()))
 
 # %% ../nbs/08_trainer.ipynb #da718b5b
 def train_step(

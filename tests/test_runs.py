@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from filelock import Timeout
 from PIL import Image
 from safetensors.torch import load_file
@@ -23,14 +24,15 @@ from test_trainer import ONE, TWO
 import semst.hooks
 import semst.training
 from semst.batches import LoaderDied, ignore_signals, readable
-from semst.checkpoint import last_checkpoint, on_schedule
+from semst.checkpoint import last_checkpoint, load_checkpoint, on_schedule
 from semst.data import InputError, UnpairedCrops
-from semst.hooks import Alarms, Checkpoints, Hook, Progress, default_hooks
-from semst.methods import OBJECTIVES
+from semst.hooks import Alarms, Checkpoints, Hook, Live, Progress, default_hooks
+from semst.methods import METHODS, OBJECTIVES
 from semst.model import SemST, translate_whole
 from semst.pretrained import checkpoints, find_weights
 from semst.run_folder import fingerprint, read_log, run_lock, same_images
 from semst.synthetic.scenes import write_scenes
+from semst.state import TrainState
 from semst.training import Alarmed, NonFiniteLoss, train
 
 
@@ -569,6 +571,55 @@ def test_a_loader_process_that_dies_late_disturbs_nothing(monkeypatch):
         os.kill(known[0], signal.SIGKILL)
         time.sleep(1)
     assert "--workers 0" in str(died.value)
+
+
+def test_an_error_of_a_loader_process_is_not_called_a_death():
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, i):
+            raise RuntimeError("unable to stack these")
+    for workers in (0, 1):
+        loader = torch.utils.data.DataLoader(Broken(), num_workers=workers)
+        with pytest.raises(RuntimeError, match="unable to stack these") as raised:
+            list(readable(loader))
+        assert not isinstance(raised.value, LoaderDied)
+
+
+def test_a_dataset_without_pairs_is_named(tmp_path):
+    with pytest.raises(InputError, match="the dataset holds no pair"):
+        train(torch.utils.data.TensorDataset(torch.zeros(0, 3, 32, 32)), tmp_path / "run", ONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(folders, tmp_path):
+    train(folders, tmp_path / "run", ONE.replace(steps=2))
+    folder = last_checkpoint(tmp_path / "run")
+    for config, steps, says in ((ONE.replace(ndf=5), 6, "has the shape"),
+                                (ONE, 1, "give --steps 2 or more")):
+        state = TrainState(config, steps, Accelerator(cpu=True), METHODS["semst"])
+        for weight in state.networks.parameters():
+            weight.data.zero_()
+        with pytest.raises(InputError, match=says):
+            load_checkpoint(state, folder)
+        assert not any(weight.any() for weight in state.networks.parameters())
+
+
+def test_the_live_picture_s_line_is_that_of_all_discriminators(monkeypatch):
+    lines = []
+    monkeypatch.setattr(semst.hooks, "sample_rows", lambda *_: [])
+    monkeypatch.setattr(semst.hooks, "sample_grid", lambda *_: Image.new("RGB", (8, 8)))
+    right = semst.hooks.live_figure
+    monkeypatch.setattr(semst.hooks, "live_figure",
+                        lambda page, curve, line: lines.append(line) or right(page, curve, line))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+    for judges in (1, 2):
+        state = SimpleNamespace(step=1, steps=1, roles=dict(discriminator=judges * [None]),
+                                translator=None)
+        training = SimpleNamespace(state=state, config=ONE, previews=[])
+        Live(1).step(training, dict(d_loss=0.5))
+    assert lines == pytest.approx([math.log(2), 2 * math.log(2)])
 
 
 def test_a_loader_process_outlives_a_signal_but_not_for_ever():

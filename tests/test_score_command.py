@@ -153,9 +153,15 @@ def test_the_crop_of_another_s_networks_is_said(horses, zebras, tmp_path, capsys
     assert "begins from demo, with --crop 64" in capsys.readouterr().out
 
 
-def test_from_and_resume_exclude_each_other(finished, capsys):
-    words = ["train", "--out", finished, "--resume", "--from", finished]
-    assert "leave out --from" in mistake(capsys, *words)
+def test_a_resume_takes_the_start_that_the_run_had(finished, horses, zebras, tmp_path, capsys):
+    "A script that calls the same line again, with --resume, goes on."
+    words = train_words(zebras, horses, tmp_path / "new", "--from", finished)
+    assert main(words) == 0
+    at = words.index("--steps")
+    more = [*words[:at], "--resume", "--steps", "2", *words[at + 2:]]
+    assert main(more) == 0
+    assert "began from untrained networks" in mistake(
+        capsys, "train", "--out", finished, "--resume", "--from", finished)
 
 
 def test_a_start_that_is_not_there(horses, zebras, tmp_path, capsys):

@@ -295,3 +295,12 @@ def test_ts_sends_no_gradient_into_a_mirrored_source():
     with pytest.raises(InputError, match="mirror encodes the mirrored source without gradient"):
         ONE.replace(mirror=True, detach_source=False)
     assert ONE.replace(mirror=True, detach_source=False, lambda_ts=0.0).objective.mirror
+
+
+@pytest.mark.parametrize("term, says", [
+    (torch.ones(()), "give Term"), (Term(2.0, None), "the value None: give a tensor"),
+    (Term(2.0, 0.5), "the value 0.5"), (Term(2.0, torch.ones(2)), "has the shape"),
+])
+def test_what_is_no_term_is_named(term, says):
+    with pytest.raises(TypeError, match=f"the term guess .*{says}"):
+        weighted_sum(dict(guess=term))

@@ -65,9 +65,9 @@ class Train:
     def __call__(self):
         hooks = default_hooks(self.trackers, stop=self.stop_on_alarm)
         method = method_of(self.config)
-        if self.begin is not None:
-            if self.resume:
-                raise InputError("--resume goes on with the run's own weights: leave out --from")
+        if self.resume:
+            self.check_begun()
+        elif self.begin is not None:
             method = begun_from(method, self.begin)
             if PartialState().is_main_process:
                 print(f"begins from {self.begin}, with --crop {self.config.model.crop}")
@@ -76,6 +76,14 @@ class Train:
         train((self.source, self.target), self.out, self.config, hooks, self.resume, method)
         if PartialState().is_main_process:
             print(f"done: {find_weights(self.out)}")
+
+    def check_begun(self):
+        "`InputError` if `begin` is not what the run to go on with began from."
+        began = read_run(self.out).get("begun_from")
+        if self.begin is not None and self.begin != began:
+            raise InputError(f"--from {self.begin}: {self.out} began from "
+                             f"{began or 'untrained networks'} and goes on with its own weights; "
+                             "leave out --from")
 
     def measure(self, method: Method):
         "Take a few steps in a folder that is removed, and say what the whole training takes."
@@ -88,7 +96,8 @@ class Train:
                 train((self.source, self.target), Path(folder, "run"), self.config, [clock],
                       method=method)
             except KeyboardInterrupt:
-                if len(clock.times) <= MEASURED:         # the user's, not ours
+                ours = len(clock.times) > MEASURED or not PartialState().is_main_process
+                if not ours:                             # somebody pressed Ctrl-C
                     raise
         if PartialState().is_main_process:
             print("\n".join(clock.words(self.config)))
@@ -116,6 +125,9 @@ def peak_memory(device: torch.device) -> str:
 # %% ../../nbs/A45_train_command.ipynb #89b62424
 class Measure(Hook):
     "Takes the time of a few steps, then stops the training."
+    def __init__(self):
+        self.times: list[float] = []
+
     def start(self, training):
         self.times, self.memory, self.state = [time.perf_counter()], "", training.state
 
@@ -194,6 +206,9 @@ def starting_point(argv: list[str]) -> Train:
             config = config.replace(model=model_of(start.begin))
         return Train(nothing, nothing, nothing, preset, begin=start.begin, config=config)
     about = read_run(start.out)
-    config = measured_in(argv, PRESETS[preset] if start.preset else read_config(start.out))
+    was = read_config(start.out)
+    config = measured_in(argv, PRESETS[preset] if start.preset else was)
+    if start.begin is not None:
+        config = config.replace(model=was.model)          # built as the weights that it began from
     return Train(Path(about["source"]), Path(about["target"]), start.out, preset, True,
                  begin=start.begin, config=config)

@@ -377,7 +377,9 @@ class Reference:
         D.requires_grad_(True)
         self.optimizers["discriminator"].zero_grad()
         d_loss = sum(
-            share * 0.5 * (gan_loss(D(fake.detach()), False, c.gan) + gan_loss(D(real), True, c.gan))
+            share
+            * 0.5
+            * (gan_loss(D(fake.detach()), False, c.gan) + gan_loss(D(real), True, c.gan))
             for share, real, fake in judged
         )
         d_loss.backward()
