@@ -23,7 +23,9 @@ def chosen_device(
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError) as error:
+        if ran_out_of_memory(error):          # the device is there, and it is full
+            raise
         raise InputError(f"--device {name}: this machine has no such device; try --device cpu") \
             from None
     return name

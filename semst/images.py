@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from .damage import damage, pieces_damage
 from .files import InputError, check_file
@@ -47,7 +47,7 @@ def readable_formats() -> list[str]:
 def image_suffixes() -> tuple[str, ...]:
     "The suffixes of files that can be read, sorted."
     ours = readable_formats()
-    known = {".mpo": "JPEG"} | Image.registered_extensions()
+    known = Image.registered_extensions() | {".mpo": "JPEG"}
     return tuple(sorted(suffix for suffix, name in known.items() if name in ours))
 
 IMAGE_SUFFIXES = image_suffixes()
@@ -212,7 +212,11 @@ def deep_picture(image: Image.Image, data: bytes, name: str | Path, hidden: str)
         return noted(by_pillow(image), note)
     profile = image.info.get("icc_profile")
     picture = replace(picture, profile=profile)
-    if profile and not is_srgb(profile):
+    try:
+        foreign = profile is not None and not is_srgb(profile)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        foreign = True
+    if foreign:
         picture = noted(picture, "its colour profile is kept; 16 bits are not converted to sRGB")
     if image.format == "PNG":
         return upright(picture, orientation(image))

@@ -26,7 +26,7 @@ from .files import InputError
 def eight_bits(levels: np.ndarray, white: int) -> np.ndarray:
     "Whole numbers of 0 to `white` as 0 to 255, rounded to the nearest level."
     if white == 255:
-        return levels
+        return levels.astype(np.uint8, copy=False)
     return ((levels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 # %% ../nbs/A03_pictures.ipynb #2d05ced7
@@ -34,7 +34,7 @@ def eight_bits(levels: np.ndarray, white: int) -> np.ndarray:
 class Picture:
     "The pixels of a picture and what its file says about them."
 
-    pixels: np.ndarray                # (h, w, c), uint8 or uint16: upright, and sRGB if in colour
+    pixels: np.ndarray                # (h, w, c), uint8 or uint16: upright; 8-bit colour is sRGB
     white: int = 255                  # the number that means white; black is 0
     alpha: np.ndarray | None = None   # (h, w), same type and white: 0 is transparent
     grey: bool = False                # the file has one channel of colour
@@ -73,7 +73,7 @@ def with_white(picture: Picture, white: int | None, name: str | Path) -> Picture
         return picture
     top = int(picture.pixels.max(initial=0))
     if white is None:
-        bits = next((bits for bits in (10, 12, 14) if top < 2**bits), 16)
+        bits = next((bits for bits in (8, 10, 12, 14) if top < 2**bits), 16)
         note = (f"its brightest value is {top} of {picture.white}; if it has {bits} bits, say "
                 f"white={2**bits - 1}")
         return picture if bits == 16 or top == 0 else noted(picture, note)
@@ -199,7 +199,7 @@ class NotANumber(InputError):
 def to_pixels(
     x: Float[Tensor, "c h w"],      # numbers in [-1, 1]; what lies outside is cut
     white: int = 255,
-) -> np.ndarray:                    # (h, w, c): uint8, or uint16 if white is above 255
+) -> np.ndarray:                    # (h, w, c): uint8, or uint16 if white is not 255
     "Numbers as levels of 0 to `white`, rounded to the nearest; the inverse of `to_tensor`."
     x = x.detach().float().cpu()
     if x.isnan().any():

@@ -46,13 +46,16 @@ def fitted(picture: Picture, kind: str, name: str | Path) -> Picture:
         pixels = eight_bits(picture.pixels, picture.white)
         picture = replace(picture, pixels=pixels, white=255, alpha=alpha)
         picture = noted(picture, f"{kind} has 8 bits")
+    if picture.tags and kind != "TIFF":
+        picture = noted(picture, f"{kind} has no place for its GeoTIFF tags")
     total = picture.channels + (picture.alpha is not None)
     if total > 4 and kind != "TIFF" or total in (2, 4) and kind not in HOLDS_ALPHA:
         raise InputError(f"{name}: {kind} cannot hold {total} channels; name it .tif")
     return picture
 
 # %% ../nbs/A05_saving.ipynb #d29bf7c4
-def deep_png(pixels: np.ndarray, profile: bytes | None) -> bytes:
+def deep_png(pixels: np.ndarray, profile: bytes | None,
+             dpi: tuple[float, float] | None = None) -> bytes:
     "A PNG of uint16 pixels (h, w, c), 2 to 4 channels, which Pillow cannot write."
     def chunk(kind: bytes, body: bytes) -> bytes:
         checksum = zlib.crc32(kind + body)
@@ -67,6 +70,9 @@ def deep_png(pixels: np.ndarray, profile: bytes | None) -> bytes:
     data += chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
     if profile:
         data += chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    if dpi:
+        across, down = (round(value / 0.0254) for value in dpi)      # in pixels per metre
+        data += chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
     return data + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
 
 # %% ../nbs/A05_saving.ipynb #01d64276
@@ -135,7 +141,7 @@ def write_picture(
             if kind == "TIFF" and (deep or pixels.shape[2] > 4):
                 write_with_tifffile(draft, picture, pixels)
             elif deep:
-                draft.write_bytes(deep_png(pixels, picture.profile))
+                draft.write_bytes(deep_png(pixels, picture.profile, picture.dpi))
             else:
                 image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
                 image.save(draft, kind, **save_options(picture, kind, quality))

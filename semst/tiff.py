@@ -171,6 +171,7 @@ class TiffPixels:
 
     def read(self, rows: slice, cols: slice) -> np.ndarray:
         "One window, from the map, from the band that is kept, or from the pieces that it touches."
+        rows, cols = (slice(*s.indices(side)[:2]) for s, side in zip((rows, cols), self.shape))
         if self.page.is_memmappable:
             place = self.page.dataoffsets[0]
             return np.array(np.memmap(self.path, np.uint8, "r", place, self.shape)[rows, cols])

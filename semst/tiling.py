@@ -32,7 +32,7 @@ def seam(
 ) -> float:
     """The mean jump across the borders of tiles over the mean jump one pixel beside them.
 
-    It is 1 without seams (our measure)."""
+    It is 1 without seams (our measure), and NaN or infinite where nothing jumps beside a border."""
     across, beside = 0.0, 0.0
     for z in (y, y.transpose(-1, -2)):
         jump = z.diff(dim=-1).abs().flatten(0, -2).mean(0)     # jump[i] lies between i and i + 1
@@ -204,6 +204,8 @@ def translate_tiled(
     The picture is in memory as a whole only where it cannot be read, or is not written, piece by
     piece."""
     check_tiled(output, tile, mode)
+    if (model.config.in_channels, model.config.out_channels) != (3, 3):
+        raise InputError("tiles are for translators with 3 channels, and this one has others")
     pixels = open_pixels(source)
     height, width = pixels.shape[:2]
     field = tiled_whole(model, pixels, tile, mode)

@@ -92,7 +92,9 @@ class Result:
         self.stream.height, self.stream.width = size
         even = size[0] % 2 == size[1] % 2 == 0
         self.stream.pix_fmt = "yuv420p" if even else "yuv444p"
-        context = self.stream.codec_context
+        context, ratio = self.stream.codec_context, like.sample_aspect_ratio
+        if ratio:                                      # of a pixel's width to its height
+            context.sample_aspect_ratio = ratio if size == (like.height, like.width) else 1 / ratio
         context.time_base = self.unit
         context.colorspace = context.color_primaries = context.color_trc = BT709
         self.sound = None if sound is None else self.file.add_stream_from_template(sound)

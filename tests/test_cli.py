@@ -11,6 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 from semst.batches import LoaderDied
+from semst.device import chosen_device
 from semst.cli import CODES, main
 from semst.synthetic.scenes import write_scenes
 from semst.training import Alarmed, NonFiniteLoss
@@ -235,6 +236,31 @@ def test_a_picture_too_large_for_the_memory_costs_only_itself(
         capsys, "translate", finished, horses, tmp_path / "out"
     )
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_the_picture_that_is_too_large_is_the_one_that_is_named(
+    finished, horses, tmp_path, capsys, monkeypatch
+):
+    "In a batch whose first picture is unreadable."
+    from semst.commands import translate as command
+
+    def full(model, x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(command, "translate_whole", full)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "0.png").write_text("no picture")
+    shutil.copy(horses / "00001.png", folder / "1.png")
+    said = mistake(capsys, "translate", finished, folder, tmp_path / "out", "--batch-size", 2)
+    assert "1.png: too large" in said and "0.png: too large" not in said
+
+
+def test_a_full_gpu_is_not_called_a_missing_one(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        chosen_device("cuda:1")
 
 
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (4, "RGBA")])

@@ -16,12 +16,15 @@ from pictures_by_hand import noise, png, tiff
 from semst.files import InputError
 from semst.images import (
     IMAGE_SUFFIXES,
+    image_suffixes,
     load_image,
     open_image,
     picture_of,
     read_picture,
     readable_formats,
 )
+from semst.pictures import Picture
+from semst.saving import write_picture
 
 LEVELS = np.arange(256, dtype=np.uint8)
 RAMP = np.tile(LEVELS, (4, 1))
@@ -579,3 +582,19 @@ def test_reading_costs_little_more_than_decoding(tmp_path, suffix, options):
             np.asarray(image.convert("RGB"))
     ours = fastest(lambda: read_picture(tmp_path / f"a.{suffix}", check=False).flat())
     assert ours < 2 * fastest(decode) + 0.001
+
+
+def test_a_broken_profile_costs_a_deep_picture_nothing(tmp_path):
+    pytest.importorskip("imagecodecs")
+    write_picture(tmp_path / "a.png", Picture(
+        np.full((8, 8, 3), 40_000, np.uint16), white=65535, profile=b"no profile"))
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.white == 65535 and "its colour profile is kept" in picture.notes[-1]
+
+
+def test_the_first_picture_of_an_mpo_is_read(tmp_path):
+    first, second = (Image.new("RGB", (32, 24), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    assert ".mpo" in image_suffixes()
+    pixels = read_picture(tmp_path / "a.mpo").pixels
+    assert pixels.shape == (24, 32, 3) and pixels[..., 0].min() > 240

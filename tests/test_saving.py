@@ -127,6 +127,12 @@ def test_profile_and_resolution_are_kept(tmp_path, suffix):
         assert np.allclose(back.dpi, (300, 150), atol=0.1)
 
 
+def test_a_deep_png_keeps_the_resolution(tmp_path):
+    write_picture(tmp_path / "a.png", picture(3, np.uint16, dpi=(300, 150)))
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.allclose(image.info["dpi"], (300, 150), atol=0.1)
+
+
 GEO = {33550: (10.0, 10.0, 0.0), 33922: (0.0, 0.0, 0.0, 440720.0, 3751320.0, 0.0),
        34735: (1, 1, 0, 1, 1024, 0, 1, 1), 34737: "UTM zone 11|", 42113: "0"}
 
@@ -140,6 +146,11 @@ def test_geotiff_tags_are_kept(tmp_path, channels, dtype):
     assert {code: value for code, value in back.tags.items()} == GEO
     write_picture(tmp_path / "b.tif", back)
     assert read_picture(tmp_path / "b.tif", channels).tags == GEO
+
+
+def test_tags_that_a_format_cannot_hold_are_said(tmp_path):
+    notes = write_picture(tmp_path / "a.png", picture(tags=GEO))
+    assert notes == ("PNG has no place for its GeoTIFF tags",)
 
 
 def test_jpeg_keeps_the_resolution_of_colours(tmp_path):

@@ -428,6 +428,22 @@ def test_only_what_is_needed_is_read():
     assert 64**2 < pixels.most < 200**2
 
 
+def test_other_channels_are_named():
+    grey = SemST(ModelConfig(scales=1, crop=64, ngf=4, blocks=5, in_channels=1, out_channels=1))
+    with pytest.raises(InputError, match="translators with 3 channels"):
+        translate_tiled(grey, PIXELS)
+
+
+@pytest.mark.parametrize("options", [{}, dict(tile=(16, 16), compression="zlib"),
+                                     dict(rowsperstrip=7, compression="zlib")])
+def test_a_tiff_takes_open_slices(tmp_path, options):
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, photometric="rgb", **options)
+    pixels = TiffPixels(tmp_path / "a.tif")
+    for window in [(slice(None, 10), slice(None)), (slice(-9, None), slice(3, -1))]:
+        assert np.array_equal(pixels[window], PIXELS[window])
+
+
 def test_mistakes_are_named(tmp_path):
     tifffile, model = pytest.importorskip("tifffile"), one_scale()
     (tmp_path / "text.tif").write_text("no picture")

@@ -2,12 +2,14 @@
 import subprocess
 import sys
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_cli import TINY, finished, horses, main, mistake, zebras  # noqa: F401
 
 import semst.commands.translate as command
+from semst.video import Result
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
 TIMES = [0, 1, 2, 4, 8, 9, 10]            # tenths of a second: the rate changes
@@ -75,6 +77,19 @@ def test_order_times_size_and_audio_stay(finished, negative, tmp_path, batch, si
         assert np.abs(255 - x.astype(int) - y).mean() < 3
     assert packets_of(tmp_path / "out.mp4") == packets_of(clip) != []
     assert not list(tmp_path.glob(".draft-*"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_that_are_not_square_stay_so(tmp_path, turned):
+    like = av.open(str(write_clip(tmp_path / "clip.mp4", (48, 64)))).streams.video[0]
+    stretched = SimpleNamespace(time_base=like.time_base, average_rate=like.average_rate,
+                                height=48, width=64, sample_aspect_ratio=Fraction(4, 3))
+    size = (64, 48) if turned else (48, 64)
+    with Result(av, tmp_path / "out.mp4", stretched, size, None) as out:
+        out.frame(np.zeros((*size, 3), np.uint8), 0)
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        ratio = file.streams.video[0].sample_aspect_ratio
+    assert ratio == (Fraction(3, 4) if turned else Fraction(4, 3))
 
 
 def test_a_video_that_lies_is_turned(finished, negative, tmp_path):

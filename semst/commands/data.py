@@ -62,9 +62,10 @@ class DataCheck:
         for number, folder in enumerate(self.folders, 1):
             name = sheet.stem + (f"-{number}" if len(self.folders) > 1 else "")
             path = sheet.with_name(name + sheet.suffix)
+            page = contact_sheet(list_images(folder))
             try:
                 with atomic(path) as draft:
-                    contact_sheet(list_images(folder)).save(draft)
+                    page.save(draft)
             except ValueError as e:
                 raise InputError(f"{path}: cannot be written ({e}); name it .png or .jpg") from None
             print(f"contact sheet: {path}")

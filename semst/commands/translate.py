@@ -261,7 +261,7 @@ class Job:
         except (MemoryError, RuntimeError, InputError) as e:
             if len(pictures) > 1:
                 return failed + [line for pair in pictures for line in self.batch([pair])]
-            return [*failed, self.reason(e, pairs[0][0])]
+            return [*failed, self.reason(e, next(iter(pictures))[0])]
         for (file, result), y in zip(pictures, found):
             failed += self.write(file, result, y)
         return failed
