@@ -360,6 +360,16 @@ def test_a_training_that_goes_on_is_noted_twice(experiment, tmp_path, monkeypatc
     assert len(read_json(own.folder(Trial("cut")) / "made.json")) == 2
 
 
+def test_numbers_of_other_settings_are_no_numbers(experiment, monkeypatch):
+    trial = Trial("semst", 0.3, 1)
+    assert experiment.score(trial) == experiment.score(trial)
+    right = experiment.config
+    monkeypatch.setattr(experiment, "config", lambda t: right(t).replace(lr=1e-5))
+    for ask in (experiment.score, experiment.curve, experiment.downstream):
+        with pytest.raises(InputError, match="was trained with other settings"):
+            ask(trial)
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     root = tmp_path_factory.mktemp("real")

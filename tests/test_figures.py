@@ -106,3 +106,14 @@ def test_a_front_has_means_over_seeds():
     line = next(line for line in ax.lines if line.get_label() == "CUT")
     assert list(line.get_xdata()) == [0.3, 1.0]
     assert list(line.get_ydata()) == pytest.approx([0.8, 1.5])
+
+
+def test_pixels_of_the_target_are_read_with_the_target_s_labels(experiment, monkeypatch):
+    "The reference `target` shows testB, whose labels are others than testA's."
+    asked = []
+    right = experiment.labels
+    monkeypatch.setattr(experiment, "labels",
+                        lambda trial, name: asked.append(trial.method) or right(trial, name))
+    translations_figure(experiment, [Trial("matrix"), Trial("target")], rows=2)
+    assert asked.count("target") >= 1
+    assert not torch.equal(right(Trial("target"), "testA"), right(Trial("matrix"), "testA"))

@@ -411,3 +411,10 @@ def test_wrong_arguments_leave_no_finished_folder(tmp_path):
         write_scenes(tmp_path / "b", "sim", 2, 16, layout="dense")
     assert not (tmp_path / "a").exists() and not (tmp_path / "b" / "scenes.json").exists()
     assert all(layouts_of(look) for look in FAMILIES)
+
+
+def test_a_picture_too_many_in_a_complete_folder_is_named(tmp_path):
+    write_scenes(tmp_path, "sim", 2, 16)
+    (tmp_path / "images/mine.png").write_bytes(b"")
+    with pytest.raises(InputError, match="mine.png"):
+        write_scenes(tmp_path, "sim", 2, 16)

@@ -714,3 +714,8 @@ def test_widget_shows_words_as_text(tmp_path):
 
 def test_template_keeps_marks_in_words():
     assert '"aim": "@STYLE@"' in page_html(dict(study="", sets=[dict(aim="@STYLE@")]))
+
+
+def test_more_names_than_there_are_is_all_of_them():
+    assert sorted(draw_names(["a/1.png", "a/2.png", "b/1.png"], 9, seed=0)) == [
+        "a/1.png", "a/2.png", "b/1.png"]

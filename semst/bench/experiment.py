@@ -64,8 +64,8 @@ def chosen_trial(pair: str, method: str, seed: int = 0) -> Trial:
 def settings_digest(config: TrainConfig) -> str:
     "Twelve hexadecimal digits that differ where two trainings' results may: settings that count."
     counting = {name: value for name, value in config.to_dict().items() if name not in FREE}
-    counting["ts_momentum"] = 0.999              # a setting once: digests in tables have it,
-    if counting["white"] is None:                # and do not have this one
+    counting["ts_momentum"] = 0.999              # digests in the tables count this constant,
+    if counting["white"] is None:                # and count `white` only where it is set
         del counting["white"]
     return hashlib.sha256(json.dumps(counting, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -146,6 +146,11 @@ class Experiment:
                              "let the workflow train it again (reproduce/step.py)")
         return run
 
+    def check(self, trial: Trial) -> None:
+        "`InputError` if what lies there was made with other settings; kept weights have no run."
+        if trial.trained and trial not in self.kept:
+            self.run(trial)
+
     def finished(self, trial: Trial) -> bool:
         "Whether the last checkpoint of a trial's run is there."
         checkpoint = f"checkpoints/step_{self.steps(trial):08d}"
@@ -201,6 +206,7 @@ class Experiment:
 
     def score(self, trial: Trial) -> dict:
         "The scores of a trial's translations of testA, which then lie in `translations`."
+        self.check(trial)
         path = self.folder(trial) / "scores.json"
         if not path.exists():
             y = self.translate(trial, "testA")
@@ -223,6 +229,7 @@ class Experiment:
 
     def curve(self, trial: Trial) -> list[dict]:
         "The evaluator's rows of every checkpoint of a trial's run, in order."
+        self.check(trial)
         path = self.folder(trial) / "curve.json"
         if not path.exists():
             rows, files = [], self.dataset.files("testA")
@@ -242,6 +249,7 @@ class Experiment:
         """Scores on testB of a network that was trained on a trial's translations of trainA.
 
         Translations carry their sources' labels. The network's seed is the trial's."""
+        self.check(trial)
         path = self.folder(trial) / "downstream.json"
         if not path.exists():
             labels, k = self.labels(trial, "trainA"), len(self.dataset.classes)

@@ -103,13 +103,12 @@ def heading_of(experiment: Experiment) -> str:
     title = PAIRS[dataset.pair].title
     return f"{title[0].upper()}{title[1:]} ({what}, {size} pixels)"
 
-def flipped_pixels(dataset: Dataset, evaluator: Evaluator, y, n: int) -> Bool[Tensor, "n h w"]:
-    "Pixels of translations that the evaluator reads wrongly, but rightly in the oracle."
-    labels = dataset.labelled("testA")[1][:n]
+def flipped_pixels(dataset: Dataset, evaluator: Evaluator, y, labels) -> Bool[Tensor, "n h w"]:
+    "Pixels of the first pictures that are read wrongly in y and, with an oracle, rightly in that."
     wrong = (evaluator.read(y) != labels) & (labels != VOID)
     if dataset.root:
         return wrong
-    return wrong & (evaluator.read(dataset.pictures("testO")[:n]) == labels)
+    return wrong & (evaluator.read(dataset.pictures("testO")[:len(y)]) == labels)
 
 def translations_figure(
     experiment: Experiment,
@@ -123,7 +122,8 @@ def translations_figure(
         y, row = experiment.translations(trial)[:rows], experiment.score(trial)
         below, windows = "", []
         if evaluator and trial.method not in ("copy", "oracle"):
-            wrong = flipped_pixels(experiment.dataset, evaluator, y, rows)
+            labels = experiment.labels(trial, "testA")[:rows]
+            wrong = flipped_pixels(experiment.dataset, evaluator, y, labels)
             windows = [flip_windows(pixels) for pixels in wrong]
         if evaluator and trial.method != "oracle":
             below = f"{100 * row['flips']:.0f} % flipped"

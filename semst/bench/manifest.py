@@ -91,7 +91,7 @@ def write_manifest(
     seconds: float,                # of the notebook
     trainings: dict[str, dict] | None = None,   # name -> `Experiment.origin`
 ) -> Path:                         # the file written
-    "Write down where a figure comes from."
+    "Write down where a figure comes from; `InputError` if the data or the verdict is not allowed."
     if data_name not in DATA_NAMES:
         raise InputError(f"data_name {data_name!r} must be one of {', '.join(DATA_NAMES)}")
     if verdict == "reproduced" and data_name != "paper":

@@ -76,7 +76,8 @@ def variant_of(method: str) -> Variant:
 class Profile:
     "How much is spent on a comparison."
     size: int                             # side of all pictures, pixels
-    train: int                            # pictures of each training set, at most
+    train: int                            # scenes to draw; of a folder, pictures to recolour and
+                                          # to teach the downstream network with, at most
     test: int                             # pictures of each test set, at most
     steps: int                            # of one training; 0: as many as `epochs` take
     downstream_steps: int                 # of one downstream network
@@ -124,7 +125,7 @@ CONTENT_WEIGHTS = (0.1, 0.3, 1.0, 3.0)
 PILOT_SEED = 100              # its trainings choose the weights and take part in no comparison
 SEARCHED: dict[str, dict[str, float]] = {       # pair -> method -> the weight that pilots found
     "summer2winter": dict(cut=0.3, semst=0.1),
-    "horse2zebra": dict(cut=30.0, semst=3.0),    # semst: 1 collapsed on seed 0
+    "horse2zebra": dict(cut=30.0, semst=3.0),    # semst: 1 is better and can collapse
 }
 MINIMAL_EFFECT = 0.03         # a difference in mIoU below this is of no interest
 

@@ -23,7 +23,7 @@ FIGURES = {"fig1_user_study": ("parsing2photo", "summer2winter", "horse2zebra"),
            "fig4_horse2zebra": ("horse2zebra",), "fig5_domain_adaptation": ("game2photo",)}
 
 def results_folder(results: str | Path = "", data_root: str | Path = "") -> Path:
-    "Where results lie, a folder for each profile: `results`, or in the project by the data's name."
+    "`results` if given, else `results/DATA` in the project; it has a folder for each profile."
     return Path(results).resolve() if results else repository() / "results" / Path(data_root).name
 
 def kept_folder(pair: str) -> Path:

@@ -103,7 +103,7 @@ def draw_names(
     n: int,
     seed: int,
 ) -> list[str]:
-    "Draw `n` different names, in turn over the subfolders."
+    "Draw `n` different names, or all if there are fewer, in turn over the subfolders."
     queues: dict[str, list[str]] = {}
     for name in sorted(names):
         queues.setdefault(subfolder(name), []).append(name)
@@ -111,6 +111,7 @@ def draw_names(
         order = torch.randperm(len(queue), generator=rng("study", seed, part)).tolist()
         queues[part] = [queue[i] for i in order]
     drawn: list[str] = []
+    n = min(n, sum(map(len, queues.values())))
     while len(drawn) < n:
         drawn += [queue.pop() for queue in queues.values() if queue]
     return drawn[:n]

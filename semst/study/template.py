@@ -301,7 +301,12 @@ function choose(side) {
   state.answers.push({set: now.set, picture: now[side].picture, side, milliseconds});
   keep();
   $(side).classList.add("chosen");
-  setTimeout(state.answers.length < plan.length ? showSet : showEnd, 200, 0);
+  const mine = turn;
+  setTimeout(() => {
+    if (mine !== turn) return;        // somebody went back meanwhile
+    if (state.answers.length < plan.length) showSet(0);
+    else showEnd(0);
+  }, 200);
 }
 
 function goBack() {

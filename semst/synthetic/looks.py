@@ -173,7 +173,7 @@ def texture_of(label: Int[np.ndarray, "h w"], look: str) -> Float32[np.ndarray, 
 
 # %% ../../nbs/A25_looks.ipynb #21916f75
 def blend_colours(st: Stage, look: str, r: random.Random) -> Float32[np.ndarray, "3 h w"]:
-    "Equation (look): every pixel on its class's scale; `sim` is flat, the others textured."
+    "Equation (look), with snow on trees in winter; `sim` is flat, the others textured."
     s, kind, item = st.surfaces, kinds(st.surfaces), st.surfaces.item.astype(np.intp)
     items, planes = np.arange(item.max() + 1, dtype=np.uint32), np.arange(4, dtype=np.uint32)
     hue = hash01(items[None], planes[:, None], r.getrandbits(31))    # three of its own, one common

@@ -264,7 +264,7 @@ def write_scenes(
 ) -> Path:                           # the folder; train on its `images`
     """Write n scenes with their masks (8-bit class ids), or do nothing if just these are there.
 
-    `InputError` if the folder holds anything else (our choice: stand-in data)."""
+    `InputError` if one of the two folders holds anything else (our choice: stand-in data)."""
     classes_of(look)
     folder, names = Path(folder), [f"{i:05d}.png" for i in range(n)]
     h, w = (size, size) if isinstance(size, int) else size
@@ -275,11 +275,11 @@ def write_scenes(
         if found != wanted:
             raise InputError(f"{folder} holds scenes with other settings ({found}, wanted "
                              f"{wanted}): delete {folder} or use another folder")
-        if all((sub / name).exists() for sub in (images, labels) for name in names):
-            return folder
     for sub in (images, labels):
         sub.mkdir(parents=True, exist_ok=True)
         check_leftovers(sub, names)
+    if note.exists() and all((sub / name).exists() for sub in (images, labels) for name in names):
+        return folder
     for i, name in enumerate(names):
         picture, mask = scene(look, seed + i, (h, w), layout)
         picture.save(images / name)

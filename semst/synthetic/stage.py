@@ -55,10 +55,10 @@ class Surfaces(NamedTuple):
     label: UInt8[np.ndarray, "h w"]     # class
     part: UInt8[np.ndarray, "h w"]      # a `Part`
     item: Int16[np.ndarray, "h w"]      # which of the things: this house, that car
-    u: Float32[np.ndarray, "h w"]       # metres across the surface
-    v: Float32[np.ndarray, "h w"]       # metres up the surface
+    u: Float32[np.ndarray, "h w"]       # metres across; of the sky, places in the picture
+    v: Float32[np.ndarray, "h w"]       # metres up the surface; of the ground, metres ahead
     z: Float32[np.ndarray, "h w"]       # metres ahead
-    lit: Float32[np.ndarray, "h w"]     # 1 where turned to the light, -1 in the shade
+    lit: Float32[np.ndarray, "h w"]     # near 1 where turned to the light, below 0 in the shade
 
 # %% ../../nbs/A24_stage.ipynb #71c29bbe
 FOCAL = 0.8        # focal length in heights of the picture
