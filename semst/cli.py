@@ -54,7 +54,7 @@ COMMANDS: dict[str, type | Group] = {
 FLAT = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 CODES = {
     0: "done",
-    1: "a run failed: its numbers overflowed, an alarm ended it, or memory ran out",
+    1: "a run failed: numbers overflowed, an alarm rang, memory ran out, or a process died",
     2: "a mistake in what was given, or a file that cannot be read or written",
     130: "stopped by Ctrl-C, SIGTERM, SIGHUP, SIGQUIT or SIGUSR1, a training with a checkpoint",
 }

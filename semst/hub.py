@@ -77,7 +77,7 @@ def write_shared(
     run: str | Path | None = None,           # the run that trained it, for the model card
     name: str | None = None,                 # how others load it; None: the folder
 ) -> Path:
-    "Write weights, settings and model card into a folder, and return it; no run's folder."
+    "Write weights, settings and model card into a folder; `InputError` if it is a run's."
     folder = Path(folder)
     if (folder / "checkpoints").is_dir():
         raise InputError(f"{folder} is a run, and its config.json would be replaced: name another "

@@ -72,7 +72,7 @@ def jitter(x: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Ten
     return (contrast + draw(1, 0.2) + draw(3, 0.1)).clamp(-1, 1)
 
 def class_weights(labels: UInt8[Tensor, "n h w"], classes: int) -> Float[Tensor, " k"]:
-    "Weights of the classes: the inverse root of their share of the pixels, at least 0.001."
+    "Weights of the classes: the inverse root of their share of the pixels (at least 0.001)."
     check_ids(labels, classes, "the labels hold")
     count = torch.bincount(labels[labels != VOID].long(), minlength=classes)
     if not count.sum():
