@@ -4,17 +4,23 @@
     python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
     python reproduce/tools/pictures.py horses quick                all methods on horses
     python reproduce/tools/pictures.py searched quick              searched content weights
+    python reproduce/tools/pictures.py scales quick                the kept model with two scales
 """
 import argparse
 from pathlib import Path
 
 import torch
 
+from semst import SemST
 from semst.bench.experiment import chosen_trial
 from semst.bench.figures import Column, grid
 from semst.bench.manifest import repository
 from semst.bench.protocol import COMPARED, PAIRS, PROFILES, SEARCHED, searched_methods, title_of
-from semst.bench.workflow import open_experiment, results_folder
+from semst.bench.weights import check_kept
+from semst.bench.workflow import kept_folder, open_experiment, results_folder
+from semst.data import to_tensor
+from semst.model import translate_whole
+from semst.synthetic.scenes import scene
 
 ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
 TWO = ("copy", "cut", "cut-searched", "semst", "semst-searched", "oracle")
@@ -49,9 +55,24 @@ def first(results: Path, profile: str, rows: int):
     return grid(columns, heading, width=128)
 
 
+def scales(rows: int):
+    "Scenes of 256 pixels that no training saw, both branches, the scale map and the fused picture."
+    file = max(kept_folder("two_scales").glob("step_*.safetensors"))
+    check_kept(file)
+    x, oracle = (torch.stack([to_tensor(scene(look, 300_000 + i, 256, "wooded")[0])
+                              for i in range(rows)]) for look in ("summer", "winter"))
+    with torch.no_grad():
+        out = translate_whole(SemST.from_pretrained(file), x)
+    scale_map = (2 * out.scale_map - 1).expand_as(x)
+    columns = [Column("source", x), Column("global branch", out.y_global),
+               Column("local branch", out.y_local), Column("M: white is local", scale_map),
+               Column("fused", out.fused), Column("oracle", oracle)]
+    return grid(columns, "The first scenes of 256 pixels, summer to winter, two scales")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("first", "methods", "horses", "searched"))
+    parser.add_argument("what", choices=("first", "methods", "horses", "searched", "scales"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
@@ -63,9 +84,12 @@ def main():
         figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
     elif args.what == "searched":
         figure = methods(*given, TWO, tuple(SEARCHED))
+    elif args.what == "scales":
+        figure = scales(args.rows)
     else:
         figure = first(*given)
-    path = repository() / f"reproduce/pictures/{args.what}.png"
+    kind = "jpg" if args.what == "scales" else "png"       # large pictures with grain
+    path = repository() / f"reproduce/pictures/{args.what}.{kind}"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path)
     print(path)
