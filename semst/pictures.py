@@ -26,7 +26,7 @@ from .files import InputError
 def eight_bits(levels: np.ndarray, white: int) -> np.ndarray:
     "Whole numbers of 0 to `white` as 0 to 255, rounded to the nearest level."
     if white == 255:
-        return levels.astype(np.uint8, copy=False)
+        return levels
     return ((levels.astype(np.int64) * 255 + white // 2) // white).astype(np.uint8)
 
 # %% ../nbs/A03_pictures.ipynb #2d05ced7
@@ -82,9 +82,11 @@ def with_white(picture: Picture, white: int | None, name: str | Path) -> Picture
     if top > white:
         picture = noted(picture, f"values up to {top} are cut to white={white}")
     alpha = picture.alpha
+    kind = np.uint8 if white == 255 else np.uint16
     if alpha is not None:
-        alpha = (alpha.astype(np.int64) * white // picture.white).astype(np.uint16)
-    return replace(picture, pixels=np.minimum(picture.pixels, white), alpha=alpha, white=white)
+        alpha = (alpha.astype(np.int64) * white // picture.white).astype(kind)
+    pixels = np.minimum(picture.pixels, white).astype(kind)
+    return replace(picture, pixels=pixels, alpha=alpha, white=white)
 
 def noted(picture: Picture, note: str) -> Picture:
     "The picture with one more note."

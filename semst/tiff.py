@@ -161,6 +161,8 @@ class TiffPixels:
             self.file.close()
 
     def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        if any(part.step not in (None, 1) for part in window):
+            raise ValueError("the pixels of a file are read without a step")
         try:
             return self.read(*window)
         except MemoryError:

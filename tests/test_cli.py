@@ -85,6 +85,9 @@ def test_resume_by_the_same_words(horses, zebras, tmp_path, capsys):
     assert "began with" in mistake(
         capsys, "train", "--out", tmp_path / "r", "--resume", "--preset", "tiny", "--crop", "32"
     )
+    assert "began with ngf = 4, not 8" in mistake(
+        capsys, "train", "--out", tmp_path / "r", "--resume", "--ngf", "8"
+    )
     assert "already holds a run" in mistake(capsys, *words)
 
 
@@ -256,11 +259,14 @@ def test_the_picture_that_is_too_large_is_the_one_that_is_named(
 
 
 def test_a_full_gpu_is_not_called_a_missing_one(monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-    monkeypatch.setattr(torch, "zeros", full)
-    with pytest.raises(torch.OutOfMemoryError):
-        chosen_device("cuda:1")
+    for error in (torch.OutOfMemoryError("CUDA out of memory"),
+                  RuntimeError("CUDA error: out of memory"),
+                  RuntimeError("MPS backend out of memory")):
+        def full(*_, error=error, **__):
+            raise error
+        monkeypatch.setattr(torch, "zeros", full)
+        with pytest.raises(type(error), match="out of memory"):
+            chosen_device("cuda:1")
 
 
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (4, "RGBA")])

@@ -147,3 +147,12 @@ def test_reading_pictures_does_not_import_torchvision():
     code = "import sys, semst.data; print('torchvision' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "False\n"
+
+
+def test_eight_bits_in_sixteen_become_eight():
+    "Of the alpha, too: else the two cannot stand in one file."
+    deep = Picture(np.full((4, 4, 3), 200, np.uint16), 65535, np.full((4, 4), 65535, np.uint16))
+    assert "say white=255" in with_white(deep, None, "a").notes[-1]
+    flat = with_white(deep, 255, "a")
+    assert flat.pixels.dtype == flat.alpha.dtype == np.uint8 and flat.white == 255
+    assert flat.pixels.max() == 200 and flat.alpha.min() == 255

@@ -24,7 +24,7 @@ from test_trainer import ONE, TWO
 import semst.hooks
 import semst.training
 from semst.batches import LoaderDied, ignore_signals, readable
-from semst.checkpoint import last_checkpoint, load_checkpoint, on_schedule
+from semst.checkpoint import check_shapes, last_checkpoint, load_checkpoint, on_schedule
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Live, Progress, default_hooks
 from semst.methods import METHODS, OBJECTIVES
@@ -573,6 +573,22 @@ def test_a_loader_process_that_dies_late_disturbs_nothing(monkeypatch):
     assert "--workers 0" in str(died.value)
 
 
+@pytest.mark.parametrize("words", [
+    "DataLoader worker (pid 12) is killed by signal: Killed.",
+    "DataLoader worker (pid(s) 12, 13) exited unexpectedly",
+    "unable to open shared memory object </torch_1_2_3> in read-write mode: No space left (28)",
+    "unable to allocate shared memory(shm) for file </torch_1_2>: Resource unavailable (11)",
+    "unable to write to file </torch_1_2>: No space left on device (28)",
+    "unable to mmap 4096 bytes from file <filename not specified>: Cannot allocate memory (12)",
+])
+def test_every_sign_of_a_dead_loader_is_known(words):
+    class Batches:
+        def __iter__(self):
+            raise RuntimeError(words)
+    with pytest.raises(LoaderDied):
+        list(readable(Batches()))
+
+
 def test_an_error_of_a_loader_process_is_not_called_a_death():
     class Broken(torch.utils.data.Dataset):
         def __len__(self):
@@ -596,6 +612,10 @@ def test_a_dataset_without_pairs_is_named(tmp_path):
 def test_a_checkpoint_that_does_not_fit_changes_nothing(folders, tmp_path):
     train(folders, tmp_path / "run", ONE.replace(steps=2))
     folder = last_checkpoint(tmp_path / "run")
+    with pytest.raises(ValueError, match="discriminator: a has the shape None instead of"):
+        check_shapes("discriminator", dict(a=torch.ones(2)), {})
+    with pytest.raises(ValueError, match="discriminator: b has the shape .* instead of None"):
+        check_shapes("discriminator", {}, dict(b=torch.ones(2)))
     for config, steps, says in ((ONE.replace(ndf=5), 6, "has the shape"),
                                 (ONE, 1, "give --steps 2 or more")):
         state = TrainState(config, steps, Accelerator(cpu=True), METHODS["semst"])

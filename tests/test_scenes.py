@@ -415,6 +415,8 @@ def test_wrong_arguments_leave_no_finished_folder(tmp_path):
 
 def test_a_picture_too_many_in_a_complete_folder_is_named(tmp_path):
     write_scenes(tmp_path, "sim", 2, 16)
+    (tmp_path / "images/.DS_Store").write_bytes(b"")
+    write_scenes(tmp_path, "sim", 2, 16)
     (tmp_path / "images/mine.png").write_bytes(b"")
-    with pytest.raises(InputError, match="mine.png"):
+    with pytest.raises(InputError, match="mine.png, .*: remove it"):
         write_scenes(tmp_path, "sim", 2, 16)

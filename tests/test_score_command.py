@@ -12,6 +12,7 @@ from test_cli import TINY, finished, horses, main, mistake, zebras  # noqa: F401
 
 from semst import SemST
 from semst.eval.evaluator import Segmenter, save_segmenter
+from semst.files import digest
 from semst.synthetic.scenes import write_scenes
 
 
@@ -160,6 +161,16 @@ def test_a_resume_takes_the_start_that_the_run_had(finished, horses, zebras, tmp
     at = words.index("--steps")
     more = [*words[:at], "--resume", "--steps", "2", *words[at + 2:]]
     assert main(more) == 0
+    shutil.rmtree(tmp_path / "new/checkpoints")              # as if it were killed before the first
+    assert main([*more, "--lr", "0.0004"]) == 0
+    before, after = (SemST.from_pretrained(run).state_dict()
+                     for run in (finished, tmp_path / "new"))
+    assert all((after[name] - before[name]).abs().max() < 0.01 for name in before)
+    shutil.rmtree(tmp_path / "new/checkpoints")
+    weights = next(finished.rglob("average.safetensors"))
+    (tmp_path / "new/config.json").write_text(
+        (tmp_path / "new/config.json").read_text().replace(digest(weights), "0" * 64))
+    assert "is no longer the file" in mistake(capsys, *more)
     assert "began from untrained networks" in mistake(
         capsys, "train", "--out", finished, "--resume", "--from", finished)
 

@@ -442,6 +442,8 @@ def test_a_tiff_takes_open_slices(tmp_path, options):
     pixels = TiffPixels(tmp_path / "a.tif")
     for window in [(slice(None, 10), slice(None)), (slice(-9, None), slice(3, -1))]:
         assert np.array_equal(pixels[window], PIXELS[window])
+    with pytest.raises(ValueError, match="without a step"):
+        pixels[::2, :]
 
 
 def test_mistakes_are_named(tmp_path):

@@ -223,7 +223,8 @@ class Experiment:
         "The evaluator's row for translations of testA; only their number where there is none."
         if self.evaluator is None:
             return dict(n=len(y))
-        oracle = None if self.dataset.root else self.dataset.pictures("testO")
+        alone = self.dataset.root or trial.method == "target"      # no picture has an oracle
+        oracle = None if alone else self.dataset.pictures("testO")
         labels = self.labels(trial, "testA")
         return self.evaluator.score(y, labels, oracle, self.dataset.pictures("testB"))
 

@@ -103,8 +103,9 @@ def heading_of(experiment: Experiment) -> str:
     title = PAIRS[dataset.pair].title
     return f"{title[0].upper()}{title[1:]} ({what}, {size} pixels)"
 
-def flipped_pixels(dataset: Dataset, evaluator: Evaluator, y, labels) -> Bool[Tensor, "n h w"]:
+def flipped_pixels(dataset: Dataset, evaluator: Evaluator, y) -> Bool[Tensor, "n h w"]:
     "Pixels of the first pictures that are read wrongly in y and, with an oracle, rightly in that."
+    labels = dataset.labelled("testA")[1][:len(y)]
     wrong = (evaluator.read(y) != labels) & (labels != VOID)
     if dataset.root:
         return wrong
@@ -121,11 +122,10 @@ def translations_figure(
     for trial in trials:
         y, row = experiment.translations(trial)[:rows], experiment.score(trial)
         below, windows = "", []
-        if evaluator and trial.method not in ("copy", "oracle"):
-            labels = experiment.labels(trial, "testA")[:rows]
-            wrong = flipped_pixels(experiment.dataset, evaluator, y, labels)
+        if evaluator and trial.method not in ("copy", "oracle", "target"):
+            wrong = flipped_pixels(experiment.dataset, evaluator, y)
             windows = [flip_windows(pixels) for pixels in wrong]
-        if evaluator and trial.method != "oracle":
+        if evaluator and trial.method not in ("oracle", "target"):
             below = f"{100 * row['flips']:.0f} % flipped"
         title = (titles or {}).get(trial) or title_of(trial.method)
         columns.append(Column(title, y, below, windows))

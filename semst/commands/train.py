@@ -21,6 +21,7 @@ import tyro
 from accelerate import PartialState
 from tyro.conf import UseAppendAction, arg
 
+from ..checkpoint import last_checkpoint
 from ..config import ModelConfig, TrainConfig
 from ..files import InputError, digest, read_weights
 from ..hooks import ALARMS, Hook, default_hooks
@@ -66,7 +67,7 @@ class Train:
         hooks = default_hooks(self.trackers, stop=self.stop_on_alarm)
         method = method_of(self.config)
         if self.resume:
-            self.check_begun()
+            method = self.begun_again(method)
         elif self.begin is not None:
             method = begun_from(method, self.begin)
             if PartialState().is_main_process:
@@ -77,13 +78,23 @@ class Train:
         if PartialState().is_main_process:
             print(f"done: {find_weights(self.out)}")
 
-    def check_begun(self):
-        "`InputError` if `begin` is not what the run to go on with began from."
-        began = read_run(self.out).get("begun_from")
+    def begun_again(self, method: Method) -> Method:
+        """The method of a run to go on with: without a checkpoint it begins where it began.
+
+        `InputError` if `begin` or its weights are others than those that the run began with."""
+        about = read_run(self.out)
+        began = about.get("begun_from")
         if self.begin is not None and self.begin != began:
             raise InputError(f"--from {self.begin}: {self.out} began from "
                              f"{began or 'untrained networks'} and goes on with its own weights; "
                              "leave out --from")
+        if began is None or last_checkpoint(self.out):
+            return method
+        again = begun_from(method, began)
+        if again.notes["begun_from_sha256"] != about.get("begun_from_sha256"):
+            raise InputError(f"{began}: is no longer the file that {self.out} began from, and "
+                             "there is no checkpoint yet: begin a new run")
+        return again
 
     def measure(self, method: Method):
         "Take a few steps in a folder that is removed, and say what the whole training takes."

@@ -249,10 +249,10 @@ def scene(
 # %% ../../nbs/A26_scenes.ipynb #64a565af
 def check_leftovers(folder: Path, names: list[str]) -> None:
     "`InputError` if the folder holds a file that is none of these."
-    others = {f.name for f in folder.iterdir()} - set(names)
+    others = {f.name for f in folder.iterdir() if not f.name.startswith(".")} - set(names)
     if others:
         raise InputError(f"{folder} holds {min(others)}, which is none of these {len(names)} "
-                         "scenes: use an empty folder")
+                         "scenes: remove it, or use an empty folder")
 
 def write_scenes(
     folder: str | Path,              # made if need be; gets images/, labels/ and scenes.json
