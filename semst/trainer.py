@@ -26,7 +26,7 @@ from .ts_loss import ts_loss
 
 # %% ../nbs/08_trainer.ipynb #5e9d3725
 def hdce_term(c: Compared) -> Term:
-    "The contrast with semantic hard negatives (eq. 3)."
+    "The contrast with semantic hard negatives (eq. 3; the formula is SRC's)."
     o, gamma = c.objective, c.inputs.gamma
     value = c.over_taps(lambda q, k: hdce_loss(q, k, gamma, o.tau, o.weighting))
     return Term(o.lambda_hdce, value)
