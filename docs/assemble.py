@@ -26,6 +26,7 @@ def local(text: str) -> str:
     names = {"../reproduce/PROTOCOL.md": "protocol.md", "reproduce/PROTOCOL.md": "protocol.md",
              "ledger.ipynb": "ledger.md", "index.ipynb": "index.md",
              "docs/extending.md": "extending.md", "docs/launching.md": "launching.md",
+             "docs/coming_from_cut.md": "coming_from_cut.md",
              "../docs/launching.md": "launching.md",
              "../reproduce/tools/ts_forms.md": "ts_forms.md"}
     for old, new in names.items():
