@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['Translator', 'LOSSES', 'METHODS', 'ALONE', 'OBJECTIVES', 'BASELINES', 'SINGLE_SCALE', 'TINY', 'PRESETS', 'cycle_gap',
-           'one_scale', 'cyclegan_networks', 'two_discriminators', 'two_gan_terms', 'pixel_identity', 'cyclegan_step',
-           'quarter_turn', 'geometry_gap', 'gcgan_networks', 'gcgan_step', 'nce_term', 'relation_term', 'scc_term',
-           'method_of']
+           'one_scale', 'cyclegan_networks', 'pixel_identity', 'cyclegan_step', 'quarter_turn', 'geometry_gap',
+           'gcgan_networks', 'gcgan_step', 'nce_term', 'relation_term', 'scc_term', 'method_of']
 
 # %% ../nbs/11_other_methods.ipynb #2b0d20e6
 from collections.abc import Callable
@@ -19,13 +18,12 @@ from torch import Tensor
 
 from .config import ModelConfig, TrainConfig
 from .data import InputError
-from .discriminator import discriminator_loss, generator_loss
 from .hdce_loss import patch_nce, relation_loss
 from .inputs import StepInputs
 from .model import SemST, Translation
 from .state import Method, Networks, TrainState, new_discriminator
 from .terms import Compared, Term, record, watched, weighted_sum
-from .trainer import SEMST
+from .trainer import SEMST, GANPair, discriminator_term, gan_term
 from .ts_loss import scc_released
 
 # %% ../nbs/11_other_methods.ipynb #e8a619ac
@@ -55,25 +53,6 @@ def cyclegan_networks(config: TrainConfig) -> Networks:
     return Networks(dict(semst=there, back=back),
                     dict(discriminator=target, other_discriminator=source))
 
-# %% ../nbs/11_other_methods.ipynb #d3322640
-def two_discriminators(state: TrainState, pairs: dict) -> tuple[Tensor, dict[str, Tensor]]:
-    "The GAN loss of two discriminators: name -> (real, fake); mean scores are the first one's."
-    losses = []
-    seen: dict[str, Tensor] = {}
-    for name, (y, y_fake) in pairs.items():
-        real, fake = state.scores(y, y_fake.detach(), discriminator=name)
-        losses.append(discriminator_loss(real, fake, state.config.objective.gan))
-        seen = seen or dict(d_real=real.mean(), d_fake=fake.mean())      # the first one's
-    return losses[0] + losses[1], seen
-
-
-def two_gan_terms(state: TrainState, pairs: dict) -> dict[str, Term]:
-    "The GAN loss for the generator, by two discriminators."
-    objective = state.config.objective
-    losses = [generator_loss(state.scores(fake, discriminator=name)[0], objective.gan)
-              for name, (_, fake) in pairs.items()]
-    return dict(gan=Term(objective.lambda_gan, losses[0] + losses[1]))
-
 # %% ../nbs/11_other_methods.ipynb #82cd9dd4
 def pixel_identity(state: TrainState, pairs: list) -> dict[str, Term]:
     "Translators must leave pictures of their target domain as they are; none with weight 0."
@@ -97,18 +76,19 @@ def cyclegan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
     with state.autocast():
         y_fake, cycle_x = cycle_gap(there, back, x_src)
         x_fake, cycle_y = cycle_gap(back, there, y_tgt)
-    pairs = dict(discriminator=(y_tgt, y_fake), other_discriminator=(x_src, x_fake))
+    pairs = [GANPair(y_tgt, y_fake),
+             GANPair(x_src, x_fake, discriminator="other_discriminator")]
     # 2. discriminator step
     state.begin("discriminator")
-    loss_d, seen = two_discriminators(state, pairs)
-    state.backward(loss_d)
+    loss_d, seen = discriminator_term(state, pairs)
+    loss_d.backward()
     norm_d = state.optimizer_step("discriminator", inputs.lr)
     # 3. generator step
     state.begin("generator")
     cycle = Term(state.config.objective.lambda_cycle, (cycle_x + cycle_y).float())
-    terms = two_gan_terms(state, pairs) | dict(cycle=cycle)
+    terms = gan_term(state, pairs) | dict(cycle=cycle)
     terms |= pixel_identity(state, [(there, y_tgt), (back, x_src)])
-    state.backward(weighted_sum(terms))
+    weighted_sum(terms).backward()
     norm_g = state.optimizer_step("generator", inputs.lr)
     # 4. average, and what is worth logging
     state.update_average(inputs)
@@ -145,18 +125,19 @@ def gcgan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
     # 1. translate upright and turned
     with state.autocast():
         y_fake, y_turned, gap = geometry_gap(translate, x_src)
-    pairs = dict(discriminator=(y_tgt, y_fake), other_discriminator=(quarter_turn(y_tgt), y_turned))
+    pairs = [GANPair(y_tgt, y_fake),
+             GANPair(quarter_turn(y_tgt), y_turned, discriminator="other_discriminator")]
     # 2. discriminator step
     state.begin("discriminator")
-    loss_d, seen = two_discriminators(state, pairs)
-    state.backward(loss_d)
+    loss_d, seen = discriminator_term(state, pairs)
+    loss_d.backward()
     norm_d = state.optimizer_step("discriminator", inputs.lr)
     # 3. generator step
     state.begin("generator")
     geometry = Term(state.config.objective.lambda_geometry, gap.float())
-    terms = two_gan_terms(state, pairs) | dict(geometry=geometry)
+    terms = gan_term(state, pairs) | dict(geometry=geometry)
     terms |= pixel_identity(state, [(translate, y_tgt)])
-    state.backward(weighted_sum(terms))
+    weighted_sum(terms).backward()
     norm_g = state.optimizer_step("generator", inputs.lr)
     # 4. average, and what is worth logging
     state.update_average(inputs)
@@ -196,9 +177,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "cyclegan": ALONE | dict(gan="lsgan", method="cyclegan", lambda_cycle=10.0,
                              lambda_identity=5.0),
     "gcgan": ALONE | dict(gan="lsgan", method="gcgan", lambda_geometry=20.0, lambda_identity=3.0),
-    "cut": ALONE | dict(gan="lsgan", lambda_nce=0.5, lambda_identity=0.5),
-    "fastcut": ALONE | dict(gan="lsgan", lambda_nce=10.0, mirror=True),
-    "src": ALONE | dict(gan="lsgan", lambda_hdce=0.05, lambda_identity=0.05, lambda_relation=0.05),
+    "cut": ALONE | dict(gan="lsgan", upsample="blur", lambda_nce=0.5, lambda_identity=0.5),
+    "fastcut": ALONE | dict(gan="lsgan", upsample="blur", lambda_nce=10.0, mirror=True),
+    "src": ALONE | dict(gan="lsgan", upsample="blur", lambda_hdce=0.05, lambda_identity=0.05,
+                        lambda_relation=0.05),
     "scc": ALONE | dict(gan="lsgan", lambda_scc=5.0),
     "semst": {},
     "semst-without-ts": dict(lambda_ts=0.0),

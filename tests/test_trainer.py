@@ -1,6 +1,7 @@
 "The game: its settings and schedules, what a step computes, and whom its gradients reach."
 import json
 import math
+from types import SimpleNamespace
 
 from accelerate import Accelerator
 
@@ -13,9 +14,9 @@ from semst.data import InputError, rng
 from semst.inputs import lr_at, step_inputs, ts_weight_at
 from semst.methods import METHODS, PRESETS
 from semst.model import local_box
-from semst.state import TrainState
+from semst.state import TrainState, check_precision
 from semst.terms import Compared, Term, weighted_sum
-from semst.trainer import judged_pictures
+from semst.trainer import gan_pairs
 from semst.batches import StepBatches
 
 ONE = TrainConfig().replace(
@@ -174,7 +175,7 @@ def test_content_losses_learn():
 def overflow(state, x):
     "The norm of the generator's gradient when the loss overflows."
     state.begin("generator")
-    state.backward(state.model(x).fused.sum() * torch.inf)
+    (state.model(x).fused.sum() * torch.inf).backward()
     return state.optimizer_step("generator", 1e-4)
 
 
@@ -225,7 +226,7 @@ def test_the_local_picture_is_judged_beside_the_same_box_of_the_target():
     t, x, y = training(TWO)
     box = local_box(64, 32, rng(0, 0, "box"))
     out = t.model(x, box)
-    found = {detail: judged_pictures(out, y, box, detail) for detail in (0.0, 0.25, 1.0)}
+    found = {detail: gan_pairs(out, y, box, detail) for detail in (0.0, 0.25, 1.0)}
     assert [[j.share for j in pairs] for pairs in found.values()] == [[1.0], [0.75, 0.25], [1.0]]
     whole, local = found[0.25]
     assert whole.real is y and whole.fake is out.fused
@@ -304,3 +305,24 @@ def test_ts_sends_no_gradient_into_a_mirrored_source():
 def test_what_is_no_term_is_named(term, says):
     with pytest.raises(TypeError, match=f"the term guess .*{says}"):
         weighted_sum(dict(guess=term))
+
+
+def test_bf16_is_refused_where_a_gpu_only_imitates_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation: asked.append(including_emulation))
+    half = ONE.replace(mixed_precision="bf16")
+    with pytest.raises(InputError, match="mixed_precision bf16: this GPU does not compute"):
+        check_precision(half, torch.device("cuda"))
+    assert asked == [False]
+    check_precision(half, torch.device("cpu"))
+    check_precision(ONE, torch.device("cuda"))
+
+
+def test_an_environment_of_accelerate_scales_no_gradient(monkeypatch):
+    "`accelerate launch` may name fp16; its scaler would multiply every gradient."
+    t, x, y = training(ONE)
+    t.accelerator.scaler = SimpleNamespace(scale=lambda loss: 65536 * loss)
+    other, _, _ = training(ONE)
+    a, b = take(t, x, y), take(other, x, y)
+    assert a["g_grad_norm"] == b["g_grad_norm"]

@@ -446,9 +446,8 @@ def settings(
         embed_dim=4 * ngf,
     )
     ndf = max(1, base.objective.ndf * ngf // m.ngf)
-    return config.replace(
-        ndf=ndf, steps=1000, batch_size=batch_size, ema=0.0, **OBJECTIVES[NAMES[objective]]
-    )
+    changes = OBJECTIVES[NAMES[objective]] | dict(upsample="deconv")
+    return config.replace(ndf=ndf, steps=1000, batch_size=batch_size, ema=0.0, **changes)
 
 
 class Ours:
