@@ -18,7 +18,9 @@ def ran_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     said = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "bad_alloc",
-            "out of memory", "could not create a primitive")             # the last are oneDNN's
+            "out of memory", "could not create a primitive",             # oneDNN
+            "ALLOC_FAILED", "unable to find an engine",                  # cuBLAS, cuDNN
+            "32-bit index math")                # larger than a CUDA kernel counts: tiles help, too
     kinds = (MemoryError, torch.OutOfMemoryError)
     return isinstance(error, kinds) or any(words in str(error) for words in said)
 

@@ -216,7 +216,7 @@ def stored(field: Field) -> Stored:
             store = Stored(x.shape[1], field.size, field.tile, x.device)
         store.part(*window).copy_(x)
         variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
-        variance, mean = variance.double(), mean.double()
+        variance, mean = variance.cpu().double(), mean.cpu().double()     # MPS has no doubles
         sums = sums + x[0, 0].numel() * torch.stack([mean, variance + mean**2])
     assert store is not None                     # a field has pixels
     store.mean, square = sums / (store.size[0] * store.size[1])

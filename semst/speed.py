@@ -92,7 +92,7 @@ class Recorded:
     def __init__(self, step: Callable, rehearsals: int = 3):
         self.step, self.rehearsals = step, rehearsals
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()              # on the current device, the training's
 
     def __call__(self, state: TrainState, x_src: Float[Tensor, "b c h w"],
                  y_tgt: Float[Tensor, "b c h w"], inputs: StepInputs) -> dict[str, Tensor]:
@@ -131,10 +131,12 @@ class Recorded:
 # %% ../nbs/A16_speed.ipynb #642f6f56
 def fast_step(state: TrainState) -> Callable:
     """The method's step, as a recording where that is possible: on one GPU, with compile, and for
-    methods whose steps are all alike. FastCUT mirrors half of its steps; SCC's solver looks at its
-    result."""
-    config, accelerator = state.config, state.accelerator
-    alike = not config.objective.mirror and not config.objective.lambda_scc
+    this package's methods whose steps are all alike. FastCUT mirrors half of its steps; SCC's
+    solver looks at its result. Nobody knows what other code looks at, so it is never recorded."""
+    config, accelerator, method = state.config, state.accelerator, state.method
+    functions = (method.step, *method.losses.values())
+    ours = all(str(getattr(f, "__module__", "")).startswith("semst.") for f in functions)
+    alike = ours and not config.objective.mirror and not config.objective.lambda_scc
     one_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     if config.run.compile and one_gpu and alike:
         return Recorded(state.method.step)

@@ -144,6 +144,7 @@ def loop(training: Training, batches: Iterator[dict]) -> None:
                     hook.step(training, record)
             if anyone(training.stopping, engine) or state.step == state.steps:
                 break
+    training.alarm = gather_object([training.alarm])[0]     # all processes end for one reason
     engine.wait_for_everyone()
 
 
@@ -213,6 +214,8 @@ def train(
     method = method or method_of(config)
     check_terms(config, method)
     run, engine = Path(run), accelerator or new_engine()
+    if engine.device.type == "cuda":
+        torch.cuda.set_device(engine.device)             # streams are made on the current device
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
     steps = length_of(config, epoch)

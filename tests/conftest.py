@@ -10,6 +10,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # reference numbers and photographs, kept outside the project
 SHARED = Path(os.environ.get("SEMST_SHARED", ROOT.parent / "shared"))
 
+# one device for all tests, also beside a GPU; the tests of CUDA need ACCELERATE_USE_CPU=false
+os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:      # so starts what a shell sends behind
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

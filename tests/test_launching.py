@@ -26,7 +26,8 @@ sys.exit(subprocess.call(["bash", *sys.argv[1:]], env=os.environ | given))
     # a process for each task; the largest exit code
     "srun": """#!/usr/bin/env python3
 import os, subprocess, sys
-tasks = [subprocess.Popen(sys.argv[1:], env=os.environ | dict(
+command = [word for word in sys.argv[1:] if word != "--wait=60"]
+tasks = [subprocess.Popen(command, env=os.environ | dict(
     SLURM_PROCID=str(i), SLURM_LOCALID=str(i))) for i in range(int(os.environ["SLURM_NTASKS"]))]
 sys.exit(max(task.wait() for task in tasks))
 """,

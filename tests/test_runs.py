@@ -279,9 +279,9 @@ def test_the_seed_does(folders, tmp_path):
 
 
 def launch(
-    folders, out, settings, step=None, then="pass", resume=False
+    folders, out, settings, step=None, then="pass", resume=False, alone=1
 ) -> subprocess.CompletedProcess:
-    "Train in two processes over gloo on the CPU; after step `step`, process 1 alone does `then`."
+    "Train in two processes over gloo on the CPU; after step `step`, one process does `then`."
     script = out.parent / "go.py"
     script.write_text(f"""
 import signal, sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
@@ -292,7 +292,7 @@ from semst.training import Training, train
 step = Training.step
 def and_then(training, batch):
     record = step(training, batch)
-    if training.state.step == {step} and PartialState().process_index == 1: {then}
+    if training.state.step == {step} and PartialState().process_index == {alone}: {then}
     return record
 Training.step = and_then
 from semst.hooks import default_hooks
@@ -312,6 +312,13 @@ assert PartialState().num_processes == 2
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=300,
     )
+
+
+def test_an_alarm_ends_both_processes_for_the_same_reason(folders, tmp_path):
+    "The hooks of process 0 alone hear it; process 1 must not end like one that was interrupted."
+    done = launch(folders, tmp_path / "run", "steps=4", 2, "training.stop('the alarm')", alone=0)
+    assert done.returncode == 1 and "stopped at step 2 of 4; its" not in done.stdout
+    assert done.stderr.count("Alarmed: stopped at step 2 of 4 by the alarm") == 2
 
 
 def test_two_processes_share_a_batch_like_one(folders, tmp_path):

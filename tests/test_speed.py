@@ -1,5 +1,6 @@
 "What a faster step may not change: its values, its crops, and the networks once it is over."
 import functools
+import os
 import time
 import warnings
 from pathlib import Path
@@ -23,7 +24,9 @@ from semst.trainer import SEMST, train_step
 from test_runs import Interrupt, run
 from test_trainer import ONE, TWO, take, training
 
-CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CUDA = pytest.mark.skipif(
+    not torch.cuda.is_available() or os.environ["ACCELERATE_USE_CPU"] != "false",
+    reason="needs a GPU, and ACCELERATE_USE_CPU=false")
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +266,9 @@ def test_what_is_recorded(monkeypatch):
         State.config = ONE.replace(compile=True).replace(**change)
         assert fast_step(State) is train_step
     State.config = ONE.replace(compile=True)
+    State.method = SEMST._replace(losses=SEMST.losses | dict(mine=lambda c: None))   # our own
+    assert fast_step(State) is train_step
+    State.method = SEMST
     for change in (dict(num_processes=2), dict(device=torch.device("cpu"))):
         State.accelerator = type("Other", (Engine,), change)
         assert fast_step(State) is train_step

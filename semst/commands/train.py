@@ -31,7 +31,7 @@ from ..model import SemST
 from ..pretrained import find_weights, model_config_of
 from ..run_folder import check_free, check_outside, read_config, read_run
 from ..state import Method, Networks
-from ..training import train
+from ..training import new_engine, train
 
 # %% ../../nbs/A45_train_command.ipynb #557e9f08
 if TYPE_CHECKING:
@@ -70,12 +70,13 @@ class Train:
             method = self.begun_again(method)
         elif self.begin is not None:
             method = begun_from(method, self.begin)
-            if PartialState().is_main_process:
-                print(f"begins from {self.begin}, with --crop {self.config.model.crop}")
+        engine = new_engine()
+        if engine.is_main_process and self.begin is not None and not self.resume:
+            print(f"begins from {self.begin}, with --crop {self.config.model.crop}")
         if self.dry_run:
             return self.measure(method)
-        train((self.source, self.target), self.out, self.config, hooks, self.resume, method)
-        if PartialState().is_main_process:
+        train((self.source, self.target), self.out, self.config, hooks, self.resume, method, engine)
+        if engine.is_main_process:
             print(f"done: {find_weights(self.out)}")
 
     def begun_again(self, method: Method) -> Method:
@@ -151,9 +152,9 @@ class Measure(Hook):
         self.memory = peak_memory(training.state.accelerator.device)
 
     def words(self, config: TrainConfig) -> list[str]:
-        "What a training of this length takes, by the median step."
+        "What a training of this length takes, by the last steps: the first may compile and record."
         first, *others = [b - a for a, b in zip(self.times, self.times[1:])]
-        step, steps = median(others or [first]), self.state.steps
+        step, steps = median(others[-3:] or [first]), self.state.steps
         whole = timedelta(seconds=round(first + step * (steps - 1)))
         numbers = sum(p.numel() * p.element_size() for p in self.state.networks.parameters())
         moved = [p for optimizer in self.state.optimizers.values()

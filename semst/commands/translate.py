@@ -229,7 +229,7 @@ def translate_clip(asked: Translate) -> None:
         raise InputError(f"{asked.run}: a video has 3 channels, and this run has others")
     result.parent.mkdir(parents=True, exist_ok=True)
     tell(asked.input, translate_video(lambda x: translate_whole(model, x).fused, asked.input,
-                                      result, next(model.parameters()), asked.batch_size))
+                                      result, asked.batch_size))
     print(f"translated into {result}")
 
 # %% ../../nbs/A46_translate_command.ipynb #b1cce83a
@@ -257,11 +257,13 @@ class Job:
                 failed.append(str(e))
         try:
             found = translated(lambda x: translate_whole(self.model, x).fused,
-                               list(pictures.values()), next(self.model.parameters()), len(pairs))
+                               list(pictures.values()), len(pairs))
         except (MemoryError, RuntimeError, InputError) as e:
-            if len(pictures) > 1:
-                return failed + [line for pair in pictures for line in self.batch([pair])]
-            return [*failed, self.reason(e, next(iter(pictures))[0])]
+            if len(pictures) == 1:
+                return [*failed, self.reason(e, next(iter(pictures))[0])]
+            found = None                    # the error, gone after this block, holds the memory
+        if found is None:
+            return failed + [line for pair in pictures for line in self.batch([pair])]
         for (file, result), y in zip(pictures, found):
             failed += self.write(file, result, y)
         return failed
