@@ -39,13 +39,12 @@ def alike(pictures: Sequence[Picture], most: int) -> Iterator[list[Picture]]:
 def translated(
     translate: Translate,
     pictures: Sequence[Picture],
-    like: Tensor,               # a weight: its device and number format are the network's
     batch_size: int = 8,        # most pictures at once, where their sizes agree
 ) -> list[Picture]:             # the same depth, alpha, profile and resolution
     "Translations of pictures; `InputError` if one holds NaN."
     results = []
     for batch in alike(pictures, batch_size):
-        x = torch.stack([to_tensor(picture) for picture in batch]).to(like)
+        x = torch.stack([to_tensor(picture) for picture in batch])
         for picture, y in zip(batch, translate(x)):
             results.append(replace(picture, pixels=to_pixels(y, picture.white)))
     return results
@@ -79,7 +78,7 @@ def as_image(picture: Picture) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 # %% ../nbs/A54_exchange.ipynb #6f0cc4cc
-def translate_tensor(translate: Translate, x: Tensor, channels: int, like: Tensor) -> Tensor:
+def translate_tensor(translate: Translate, x: Tensor, channels: int) -> Tensor:
     "Pictures (c, h, w) or (b, c, h, w) in [-1, 1]; the result has their device and format."
     if x.ndim not in (3, 4) or x.shape[-3] != channels or not x.is_floating_point():
         raise InputError(
@@ -92,7 +91,7 @@ def translate_tensor(translate: Translate, x: Tensor, channels: int, like: Tenso
         warnings.warn("the tensor: all its numbers lie in [0, 1], and black is -1 here; if black "
                       "is 0 in yours, give 2 * x - 1", stacklevel=4)
     with torch.inference_mode():
-        y = translate(x.reshape(-1, *x.shape[-3:]).to(like)).to(x)
+        y = translate(x.reshape(-1, *x.shape[-3:])).to(x)
     return y.clone().reshape(*x.shape[:-3], *y.shape[1:])
 
 
@@ -100,18 +99,17 @@ def translate_any(
     translate: Translate,
     source: Any,                # path, PIL image, array, tensor, or a list of these
     channels: int,              # that the network takes
-    like: Tensor,               # a weight of the network
     white: int | None = None,   # of 16-bit pictures: which number is white; None: 65535
 ) -> Any:                       # the same kind; a PIL image for a path
     "The translation of anything that is a picture; `InputError` says why something is not."
     if isinstance(source, Tensor):
-        return translate_tensor(translate, source, channels, like)
+        return translate_tensor(translate, source, channels)
     if isinstance(source, (list, tuple)):
-        return translate_list(translate, source, channels, like, white)
-    return translate_list(translate, [source], channels, like, white)[0]
+        return translate_list(translate, source, channels, white)
+    return translate_list(translate, [source], channels, white)[0]
 
 # %% ../nbs/A54_exchange.ipynb #cb0dffea
-def translate_list(translate: Translate, sources: Sequence[Any], channels: int, like: Tensor,
+def translate_list(translate: Translate, sources: Sequence[Any], channels: int,
                    white: int | None) -> list[Any]:
     "The translations of several pictures, in their order; neighbours of one size together."
     for source in sources:
@@ -119,10 +117,10 @@ def translate_list(translate: Translate, sources: Sequence[Any], channels: int, 
             raise InputError(f"a {type(source).__name__} is no picture: give a path, a PIL image, "
                              "an array or a tensor")
     if any(isinstance(source, Tensor) for source in sources):
-        return [translate_any(translate, source, channels, like, white) for source in sources]
+        return [translate_any(translate, source, channels, white) for source in sources]
     pictures = [picture_of(source, channels, white) for source in sources]
     for note in dict.fromkeys(note for picture in pictures for note in picture.notes):
         warnings.warn(note, stacklevel=4)
-    results = translated(translate, pictures, like)
+    results = translated(translate, pictures)
     return [as_array(result, source) if isinstance(source, np.ndarray) else as_image(result)
             for result, source in zip(results, sources)]

@@ -174,7 +174,8 @@ class Generator(nn.Module):
     def encode(self, x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b ct ht wt"]]:
         "G_enc: the features at every tap, first to last; a `ValueError` if the sides do not fit."
         h, w = x.shape[-2:]
-        if h % 4 or w % 4 or min(h, w) < 8:
+        exporting = torch.compiler.is_exporting()            # then h and w are no numbers
+        if not exporting and (h % 4 or w % 4 or min(h, w) < 8):
             raise ValueError(
                 f"the generator needs sides that are multiples of 4 and at least 8, got {h, w}")
         feats = []

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from .exchange import Translate, translated
@@ -167,7 +166,6 @@ def translate_video(
     translate: Translate,              # pictures in [-1, 1] to pictures of the same size
     source: Path,
     result: Path,                      # its folder exists; written whole or not at all
-    like: Tensor,                      # a weight: its device and number format are the network's
     batch_size: int = 1,               # frames at once
 ) -> list[str]:                        # what was left out, in words
     "Translate a video frame by frame. `InputError` if it cannot be read."
@@ -181,7 +179,7 @@ def translate_video(
               tqdm(total=stream.frames or None, unit="frame") as bar):
             def take(frames):
                 pictures = [Picture(upright_pixels(frame)) for frame in frames]
-                for frame, y in zip(frames, translated(translate, pictures, like, batch_size)):
+                for frame, y in zip(frames, translated(translate, pictures, batch_size)):
                     out.frame(y.pixels, frame.pts)
                 bar.update(len(frames))
                 frames.clear()

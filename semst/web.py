@@ -83,7 +83,7 @@ def answer(run: str, device: str, data: bytes, name: str, most: int) -> dict[str
     "What the page shows of a picture: before, after, the parts, and what was converted."
     begun, model = time.perf_counter(), model_of(run, device)
     picture = opened(data, name, model.config.in_channels, most)
-    x = to_tensor(picture)[None].to(next(model.parameters()))
+    x = to_tensor(picture)[None]
     try:
         out = translate_whole(model, x)
     except (MemoryError, RuntimeError) as e:
