@@ -6,7 +6,8 @@
         --results results/NAME --out FILE
 
 What has no finished training is left out and said. Nothing is trained; missing scores are made.
-A row that is in the table already stays until its training is collected anew.
+A row that is in the table stays, also where a repetition with the same settings has other numbers:
+that is said. A row of other settings is replaced.
 """
 import argparse
 import sys
@@ -60,8 +61,13 @@ def main():
         for trial in trials:
             if done(experiment, trial):
                 row = row_of(experiment, trial)
-                rows[key(row)] = row
+                old = rows.get(key(row), {})
+                again = bool(old) and old.get("settings") == row.get("settings")
+                rows[key(row)] = old if again else row
                 print(pair, trial.place, row.get("downstream", ""), flush=True)
+                if again and f"{old['downstream']:.3f}" != f"{row['downstream']:.3f}":
+                    print(f"{pair} {trial.place}: the table's {old['downstream']} stays",
+                          file=sys.stderr)
             elif not args.pilots:
                 print(f"{pair} {trial.place}: not trained", file=sys.stderr)
     write_rows(args.out, sorted(rows.values(), key=lambda row: list(PAIRS).index(row["pair"])))
