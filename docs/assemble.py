@@ -27,6 +27,7 @@ def local(text: str) -> str:
              "ledger.ipynb": "ledger.md", "index.ipynb": "index.md",
              "docs/extending.md": "extending.md", "docs/launching.md": "launching.md",
              "docs/coming_from_cut.md": "coming_from_cut.md",
+             "docs/paper_data.md": "paper_data.md",
              "../docs/launching.md": "launching.md",
              "../reproduce/tools/ts_forms.md": "ts_forms.md"}
     for old, new in names.items():
@@ -45,7 +46,8 @@ def start_page(notebooks: list[str]) -> str:
     solutions = sorted(f"solutions/{p.stem}" for p in (ROOT / "nbs/solutions").glob("*.ipynb"))
     trees += [toctree("Solutions", solutions),
               toctree("Reference", ["ledger", "protocol", "ts_forms", "api", "extending",
-                                    "launching", "coming_from_cut", "reliability"])]
+                                    "launching", "coming_from_cut", "paper_data",
+                                    "reliability"])]
     return readme + "\n" + "\n".join(trees)
 
 
@@ -118,7 +120,7 @@ def main(folder: Path) -> None:
                  protocol=(ROOT / "reproduce/PROTOCOL.md").read_text(encoding="utf-8"),
                  ts_forms=(ROOT / "reproduce/tools/ts_forms.md").read_text(encoding="utf-8"),
                  **{name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
-                    for name in ("extending", "launching", "coming_from_cut",
+                    for name in ("extending", "launching", "coming_from_cut", "paper_data",
                                  "reliability")})
     for name, text in pages.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")

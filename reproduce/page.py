@@ -26,6 +26,9 @@ TITLES = {"fig1_user_study": "Figure 1: which one would you choose?",
 ORDER = ("copy", "matrix", "gan", *COMPARED[1:], LIVE, "semst",
          *(f"{method}-searched" for method in (*COMPARED[1:], "semst")), "oracle", "target")
 
+MEASURES = dict(downstream=("downstream mIoU", "{:.3f}"), flips=("flipped", "{:.0%}"),
+                fid=("FID", "{:.1f}"))
+
 
 def link(figure: str, name: str) -> str:
     "A relative address inside the page's folder."
@@ -54,34 +57,36 @@ def cell(rows: list[dict], method: str, measure: str, form: str) -> str:
 
 
 def table(by_pair: dict[str, list[dict]]) -> str:
-    "One table over all pairs: downstream mIoU and flips of every method."
+    "One table over all pairs: downstream mIoU and flips of every method, and FID if there is one."
     if not by_pair:
         return ""
     methods = [m for m in ORDER if any(values(rows, m, "n") for rows in by_pair.values())]
-    head = "".join(f'<th colspan="2">{escape(PAIRS[pair].title)}</th>' for pair in by_pair)
-    below = "<th>downstream mIoU</th><th>flipped</th>" * len(by_pair)
+    shown = [measure for measure in MEASURES if measure != "fid"
+             or any("fid" in row for rows in by_pair.values() for row in rows)]
+    head = "".join(f'<th colspan="{len(shown)}">{escape(PAIRS[pair].title)}</th>'
+                   for pair in by_pair)
+    below = "".join(f"<th>{MEASURES[measure][0]}</th>" for measure in shown) * len(by_pair)
     lines = []
     for method in methods:
-        cells = ""
-        for rows in by_pair.values():
-            cells += cell(rows, method, "downstream", "{:.3f}") + cell(
-                rows, method, "flips", "{:.0%}"
-            )
+        cells = "".join(cell(rows, method, measure, MEASURES[measure][1])
+                        for rows in by_pair.values() for measure in shown)
         kind = ' class="ours"' if method in ("semst", "semst-searched") else ""
         lines.append(f"<tr{kind}><td>{escape(title_of(method))}</td>{cells}</tr>")
     return f"""<h2>All pairs</h2><div class="scroll"><table><tr><th></th>{head}</tr>
 <tr><th></th>{below}</tr>{"".join(lines)}</table></div>
 <p class="small">Downstream mIoU: a network learns from the translations and is tested on target
-pictures; more is better. Flipped: pixels that show their class in the oracle and another one in the
-translation; less is better. Means over the trainings that there are. Searched: with the content
-weight that pilots found for the pair; all others have weight 1.</p>"""
+pictures; more is better. Flipped: pixels that show their class in the oracle and another one in
+the translation; of a folder, which has no oracle, all that the evaluator reads wrongly; less is
+better. Means over the trainings that there are. Searched: with the content weight that pilots
+found for the pair; all others have weight 1.</p>"""
 
 
 def write_page(folder: Path) -> Path:
     "FOLDER/index.html over all manifests in FOLDER/*/, and the notebooks that left none."
-    sections, by_pair = [], {}
+    sections, by_pair, drawn = [], {}, False
     for path in sorted(folder.glob("*/manifest.json")):
         manifest = read_json(path, dict)
+        drawn |= manifest["data_name"] == "embedded"
         sections.append(section(path, manifest))
         rows = path.with_name("rows.csv")
         for row in read_rows(rows) if rows.exists() else ():
@@ -95,11 +100,12 @@ def write_page(folder: Path) -> Path:
                         'notebook up to there</a></p></section>')
     if not sections:
         sections.append("<p>No figure has been made yet.</p>")
+    said = "What is measured on drawn scenes speaks of those scenes, not of the paper's data."
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>SemST: figures</title><style>{STYLE}</style></head><body>
-<h1>SemST: figures</h1><p>Profile {escape(folder.name)}. What is measured on drawn scenes speaks of
-those scenes, not of the paper's data.</p>{"".join(sections)}{table(by_pair)}</body></html>
+<h1>SemST: figures</h1><p>Profile {escape(folder.name)}. {said if drawn else ""}</p>
+{"".join(sections)}{table(by_pair)}</body></html>
 """
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "index.html", page)

@@ -15,6 +15,7 @@ from semst.bench.experiment import Experiment, Trial
 from semst.bench.protocol import PAIRS, PROFILES
 from semst.bench.workflow import open_experiment, reference_trials, results_folder
 from semst.data import InputError
+from semst.eval.distances import INCEPTION, cached_inception, inception_place
 
 
 def score(experiment: Experiment, trial: Trial):
@@ -51,6 +52,8 @@ def main(argv=None) -> int:
         experiment = open_experiment(results, args.profile, args.pair, args.data_root)
         trials = [Trial(args.method, args.weight, args.seed)]
         if args.what == "prepare":
+            if args.data_root and cached_inception() is None:
+                print(f"step: no FID: fetch {INCEPTION} to {inception_place()}", file=sys.stderr)
             trials = reference_trials(args.pair, PROFILES[args.profile], args.data_root)
         for trial in trials:
             score(experiment, trial)

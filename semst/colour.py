@@ -32,7 +32,9 @@ def monge_kantorovich(
     cov_src: Float64[Tensor, "d d"],
     cov_tgt: Float64[Tensor, "d d"],
 ) -> Float64[Tensor, "d d"]:
-    "The symmetric T with T cov_src T = cov_tgt (Pitié and Kokaram 2007)."
+    """The symmetric T with T cov_src T = cov_tgt (Pitié and Kokaram 2007).
+
+    Where `cov_src` is flat, T is 0: such a direction cannot be stretched."""
     root, inverse = matrix_power(cov_src, 0.5), matrix_power(cov_src, -0.5)
     return inverse @ matrix_power(root @ cov_tgt @ root, 0.5) @ inverse
 

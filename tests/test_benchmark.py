@@ -8,8 +8,9 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from semst.batches import open_data
 from semst.bench import experiment as module
-from semst.bench.comparison import read_rows
+from semst.bench.comparison import read_rows, row_of, table
 from semst.bench.dataset import CITYSCAPES, ORACLES, PILOT_OFFSET, Dataset, drawn_sets
 from semst.bench.evaluation import load_evaluator, save_evaluator, teach_evaluator
 from semst.bench.experiment import Experiment, Trial, made_otherwise, settings_digest
@@ -109,6 +110,40 @@ def test_an_epoch_has_all_pictures_of_a_folder(tmp_path):
     e = open_experiment(tmp_path / "results", "game2photo", profile, root)
     count = len(list((root / "trainA").iterdir()))
     assert count > 2 and e.steps(Trial("cut")) == 3 * count
+
+
+def test_the_paper_s_own_sets_are_smaller_than_the_crop_and_are_enlarged(tmp_path):
+    "CycleGAN's sets have 256 pixels, and SemST's crop has 512."
+    root = fill(tmp_path / "data", sizes=(96,) * 3)
+    dataset = Dataset(tmp_path / "results", "horse2zebra", PROFILES["paper"], root)
+    e = Experiment(dataset, None, PROFILES["paper"])
+    for method in ("semst", "cut"):
+        config = e.config(Trial(method))
+        with pytest.warns(UserWarning, match="smaller than the crop, .*: enlarged"):
+            samples, _, _ = open_data((root / "trainA", root / "trainB"), config)
+        assert samples[0]["x_src"].shape[-1] == config.model.crop > 96
+    assert e.steps(Trial("semst")) == 400 * 3
+    short = Experiment(dataset, None, replace(PROFILES["paper"], most_steps=1000))
+    assert short.steps(Trial("semst")) == 1000
+
+
+def test_authors_settings_for_cityscapes_under_paper(tmp_path):
+    root = fill(tmp_path / "data")
+    found = {}
+    for pair in ("parsing2photo", "horse2zebra"):
+        dataset = Dataset(tmp_path / pair, pair, PROFILES["paper"], root)
+        found[pair] = Experiment(dataset, None, PROFILES["paper"]).config(Trial("src")).objective
+    assert (found["parsing2photo"].lambda_relation, found["parsing2photo"].gamma_late) == (0.1, 1.0)
+    assert (found["horse2zebra"].lambda_relation, found["horse2zebra"].gamma_late) == (0.05, None)
+
+
+def test_results_of_other_pictures_are_refused(tmp_path):
+    root = fill(tmp_path / "data")
+    Dataset(tmp_path / "results", "game2photo", SMOKE, root).prepare()
+    Dataset(tmp_path / "results", "game2photo", SMOKE, root).prepare()
+    shutil.copy(root / "trainB/0.png", root / "trainB/more.png")
+    with pytest.raises(InputError, match="holds results of other pictures"):
+        Dataset(tmp_path / "results", "game2photo", SMOKE, root).prepare()
 
 
 def test_no_two_rows_of_a_comparison_are_the_same_training():
@@ -392,8 +427,11 @@ def test_without_labels_there_are_pictures(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "cached_inception", lambda: tmp_path / "weights.pth")
     monkeypatch.setattr(module, "fid_kid", lambda *given: asked.append(given) or dict(
-        fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in", n_a=4))
-    assert e.score(Trial("cut")) == dict(n=4, fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in")
+        fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in", n_a=4, n_b=4))
+    assert e.score(Trial("cut")) == dict(n=4, fid=50.0, kid=0.1, kid_std=0.01, mode="stand-in",
+                                         n_b=4)
+    row = row_of(e, Trial("cut"))
+    assert row["fid"] == 50.0 and "FID" in table([row], ["cut"])[0]
     assert asked == [(e.folder(Trial("cut")) / "translations", (tmp_path / "data/testB").resolve(),
                       tmp_path / "weights.pth", 32)]
 

@@ -50,7 +50,10 @@ def test_a_trend_needs_every_rival():
         single = everywhere | {rival: Interval(0.1, math.nan, math.nan)}
         assert conclude(single)[0] == "smoke"
         assert conclude({rival: BEHIND})[0] == "not reproduced"      # whatever the others will say
-    assert conclude({}) == ("smoke", "Too few trainings to conclude anything.")
+    assert conclude({"cut": Interval(0.1, math.nan, math.nan)}) == (
+        "smoke", "Too few trainings to conclude anything.")
+    assert conclude({}) == (
+        "undecided", "Without label maps there is no downstream network, and no verdict.")
 
 
 @pytest.mark.parametrize("interval", [AHEAD, BEHIND, OPEN])
@@ -120,7 +123,7 @@ def test_a_trial_s_row(tmp_path):
     experiment = Experiment(dataset, teach_evaluator(dataset, profile), profile)
     trial = Trial("cut", 0.3, 1)
     row = row_of(experiment, trial)
-    assert set(row) == set(COLUMNS)
+    assert set(row) == set(COLUMNS) - {"fid", "kid", "kid_std"}
     assert row["downstream"] == experiment.downstream(trial)["miou"]
     assert row["flips"] == experiment.score(trial)["flips"] and row["steps"] == 4
     assert row["settings"] == settings_digest(experiment.config(trial))
@@ -128,23 +131,28 @@ def test_a_trial_s_row(tmp_path):
     assert (copy["steps"], copy["settings"], copy["method"]) == (0, "", "copy")
 
 
-def test_collecting_adds_and_renews_rows_and_keeps_the_others(tmp_path, monkeypatch):
+def test_collecting_adds_rows_and_renews_those_of_other_settings_alone(tmp_path, monkeypatch,
+                                                                       capsys):
     file = tmp_path / "scores.csv"
-    old = [dict(pair="summer2winter", method="cut", weight=1.0, seed=0, steps=6, downstream=0.6),
-           dict(pair="parsing2photo", method="cut", weight=1.0, seed=0, steps=6, downstream=0.2),
-           dict(pair="parsing2photo", method="gan", weight=1.0, seed=0, steps=6, downstream=0.1)]
+    was = dict(weight=1.0, seed=0, steps=6, settings="new")
+    old = [dict(pair="summer2winter", method="cut", downstream=0.6, **was),
+           dict(pair="parsing2photo", method="cut", downstream=0.2, **was | dict(settings="old")),
+           dict(pair="parsing2photo", method="src", downstream=0.5, **was),
+           dict(pair="parsing2photo", method="gan", downstream=0.1, **was)]
     write_rows(file, old)
-    finished = {Trial("cut", 1.0, 0): 0.3, Trial("semst", 1.0, 1): 0.4}
+    finished = {Trial("cut", 1.0, 0): 0.3, Trial("semst", 1.0, 1): 0.4, Trial("src", 1.0, 0): 0.9}
     monkeypatch.setattr(collect, "open_experiment", lambda *_: None)
     monkeypatch.setattr(collect, "training_trials", lambda *_: list(finished))
     monkeypatch.setattr(collect, "reference_trials", lambda *_: [])
     monkeypatch.setattr(collect, "done", lambda _, trial: trial in finished)
     monkeypatch.setattr(collect, "row_of", lambda _, trial: dict(
         pair="parsing2photo", method=trial.method, weight=trial.weight, seed=trial.seed, steps=6,
-        downstream=finished[trial]))
+        downstream=finished[trial], settings="new"))
     monkeypatch.setattr(sys, "argv", ["collect.py", "cpu", "--pairs", "parsing2photo",
                                       "--out", str(file)])
     collect.main()
     found = {(r["pair"], r["method"], r["seed"]): r["downstream"] for r in read_rows(file)}
+    assert "src/x1/seed0: the table's 0.5 stays" in capsys.readouterr().err
     assert found == {("parsing2photo", "cut", 0): 0.3, ("parsing2photo", "gan", 0): 0.1,
+                     ("parsing2photo", "src", 0): 0.5,
                      ("parsing2photo", "semst", 1): 0.4, ("summer2winter", "cut", 0): 0.6}

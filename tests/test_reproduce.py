@@ -83,7 +83,9 @@ def test_a_figure_on_a_folder_without_labels(tmp_path, monkeypatch):
     assert runner.main([*words, "--results", str(tmp_path / "results")]) == 0
     out = tmp_path / "results/smoke/fig4_horse2zebra"
     m = read_json(out / "manifest.json")
-    assert (m["verdict"], m["data_name"]) == ("smoke", "stand-in")
+    assert (m["verdict"], m["data_name"]) == ("undecided", "stand-in")
+    assert "Without label maps" in m["words"]
+    assert "of the paper's data" not in (tmp_path / "results/smoke/index.html").read_text()
     assert set(m["data"]) == {"trainA", "trainB", "testA", "testB"}
     assert m["data"]["trainA"]["images"] == 4 and m["metrics"] == {}
     assert (out / "figure.png").stat().st_size > 10_000
@@ -252,7 +254,8 @@ def test_the_workflow_on_folders(tmp_path):
     said = plan.stdout + plan.stderr
     assert f"step.py' trial paper horse2zebra cut 1 0 --results '{tmp_path}' --data-root" in said
     assert f"-p data_root '{tmp_path}/data/horse2zebra' -p data_name paper" in said
-    assert "fig1" not in said and "fig2" not in said                  # no such pairs there
+    assert "run.py' fig4" in said and "run.py' fig1" not in said and "run.py' fig2" not in said
+    assert f"fig2_parsing2image is left out: no folder {tmp_path}/data/parsing2photo" in said
     assert "gpu=1" in said and "oracle" not in said
     for given, message in ((["profile=paper"], "add data=FOLDER"),
                            (["profile=fast"], "unknown profile"),
@@ -337,13 +340,15 @@ def test_a_pair_is_admitted_if_copy_and_matrix_both_fail_in_both_measures():
 
 def test_the_best_weight_is_chosen_and_an_end_is_told(tmp_path, capsys):
     lines = ["pair,method,weight,seed,steps,downstream"]
-    for method, values in (("cut", (0.2, 0.3, 0.25)), ("semst", (0.4, 0.3, 0.2))):
-        lines += [f"parsing2photo,{method},{w},100,1,{v}" for w, v in zip((0.1, 0.3, 1), values)]
+    for method, values in (("cut", (0.2, 0.3, 0.25, 0.2)), ("semst", (0.4, 0.3, 0.2, 0.1)),
+                           ("src", (0.9,))):
+        lines += [f"parsing2photo,{method},{w},100,1,{v}" for w, v in zip((0.1, 0.3, 1, 3), values)]
     (tmp_path / "pilots.csv").write_text("\n".join(lines) + "\n")
     choose.main(str(tmp_path / "pilots.csv"))
     said = capsys.readouterr().out
     assert '"parsing2photo": dict(cut=0.3, semst=0.1)' in said
     assert "SemST: 0.1 is an end; try 0.03" in said and "CUT:" not in said
+    assert "SRC: still to try 0.3, 1, 3" in said
 
 
 def test_every_table_has_its_line_in_the_readme():

@@ -43,7 +43,11 @@ def conclude(
     differences: dict[str, Interval],      # SemST's to its rivals, by name
     admitted: bool = True,                 # whether copy and matrix fail on the pair
 ) -> tuple[Verdict, str]:
-    "The verdict on a pair, and the verdict in words: what is decided, and who lacks trainings."
+    """The verdict on a pair, and the verdict in words: what is decided, and who lacks trainings.
+
+    Without any difference there were no labels for a downstream network: nothing is decided."""
+    if not differences:
+        return "undecided", "Without label maps there is no downstream network, and no verdict."
     answers: dict[str, list[str]] = {}
     lacking = []
     for method in RIVALS:
@@ -71,8 +75,8 @@ def listed(names: Sequence[str]) -> str:
 
 # %% ../../nbs/12_comparison.ipynb #e67db5f7
 COLUMNS = ("pair", "method", "weight", "seed", "steps", "downstream", "class_accuracy", "flips",
-           "sky_tree", "pixel_accuracy", "miou", "frechet", "low_pass", "edges", "n", "settings",
-           "revision")
+           "sky_tree", "pixel_accuracy", "miou", "frechet", "low_pass", "edges", "fid", "kid",
+           "kid_std", "n", "settings", "revision")
 REQUIRED = COLUMNS[:6]
 
 def row_of(experiment: Experiment, trial: Trial) -> dict:
@@ -131,7 +135,7 @@ def differences(
 
 # %% ../../nbs/12_comparison.ipynb #87d79f37
 SHOWN = dict(downstream="downstream mIoU", class_accuracy="class accuracy", flips="flipped",
-             sky_tree="sky read as tree")
+             sky_tree="sky read as tree", fid="FID", kid="KID")
 
 def table(rows: Sequence[dict], methods: Iterable[str]) -> list[list[str]]:
     "A heading and a line for each method: means over trainings; downstream mIoU with interval."

@@ -17,6 +17,7 @@ from .protocol import PAIRS, Pair, Profile
 from ..data import InputError, list_images, load_image, resize_image, to_tensor
 from ..eval.labels import image_folder, label_folder, load_labelled, spread
 from ..files import read_json, write_json
+from ..run_folder import fingerprint
 from ..synthetic.scenes import classes_of, write_scenes
 
 # %% ../../nbs/A32_dataset.ipynb #383c1df1
@@ -105,10 +106,18 @@ class Dataset:
 
     @property
     def about(self) -> dict:
-        "What decides the pictures, for dataset.json."
+        "What decides the pictures, for dataset.json; of a folder, also names and sizes of files."
         sets = {name: list(scenes) for name, scenes in self.drawn.items()}
-        return dict(pair=self.pair, root=str(self.root) if self.root else None, drawn=sets,
-                    size=self.profile.size, train=self.profile.train, test=self.profile.test)
+        about: dict = dict(
+            pair=self.pair, root=str(self.root) if self.root else None, drawn=sets,
+            size=self.profile.size, train=self.profile.train, test=self.profile.test)
+        if self.root:
+            folders = {name: self.set_folder(name) for name in self.sets}
+            labels = {f"{name}_labels": label_folder(f) for name, f in folders.items()}
+            found = {name: list_images(image_folder(f)) for name, f in folders.items()}
+            found |= {name: list_images(f) for name, f in labels.items() if f.is_dir()}
+            about["files"] = {name: fingerprint(files) for name, files in found.items()}
+        return about
 
     def prepare(self) -> None:
         "Draw the sets; `InputError` if the folder belongs to other pictures. What is there stays."

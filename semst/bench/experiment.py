@@ -23,7 +23,8 @@ from torch import Tensor
 from .dataset import Dataset
 from .evaluation import Evaluator
 from .manifest import device_name, git_revision
-from .protocol import REFERENCES, Profile, chosen_weight, config_for, variant_of
+from .protocol import (OWN_SETTINGS, REFERENCES, Profile, chosen_weight, config_for,
+                                  variant_of)
 from ..checkpoint import on_schedule
 from ..colour import ColourMatrix, fit, sample_pixels
 from ..config import TrainConfig
@@ -91,15 +92,16 @@ def translate_all(
 ) -> Float[Tensor, "n 3 size size"]:
     "Pictures as a model translates them at its crop's size, brought to `size`, in eight bits."
     model = SemST.from_pretrained(weights, fastest())
-    crop, parts = model.config.crop, []
+    crop = model.config.crop
+    translations = torch.empty(len(files), 3, size, size)
     for i in range(0, len(files), 16):
         pictures = [resize_image(load_image(file), crop, "square") for file in files[i:i + 16]]
-        x = torch.stack([to_tensor(picture) for picture in pictures]).to(fastest())
-        parts.append(translate_whole(model, x).fused.cpu())
-    y = torch.cat(parts)
-    if size != y.shape[-1]:
-        y = F.interpolate(y, size=(size, size), mode="bicubic", antialias=True)
-    return eight_bits(y)
+        x = torch.stack([to_tensor(picture) for picture in pictures])
+        y = translate_whole(model, x).fused.cpu()
+        if size != y.shape[-1]:
+            y = F.interpolate(y, size=(size, size), mode="bicubic", antialias=True)
+        translations[i:i + 16] = eight_bits(y)
+    return translations
 
 # %% ../../nbs/A34_experiment.ipynb #d05fc81f
 def realism(translations: Path, target: Path, size: int) -> dict:
@@ -108,7 +110,7 @@ def realism(translations: Path, target: Path, size: int) -> dict:
     if weights is None:
         return {}
     found = fid_kid(translations, target, weights, size)
-    return {name: found[name] for name in ("fid", "kid", "kid_std", "mode")}
+    return {name: found[name] for name in ("fid", "kid", "kid_std", "mode", "n_b")}
 
 # %% ../../nbs/A34_experiment.ipynb #4970b16e
 class Experiment:
@@ -128,14 +130,27 @@ class Experiment:
         return self.dataset.folder / trial.place
 
     def config(self, trial: Trial) -> TrainConfig:
-        "What a trial is trained with; real pictures are squashed as they are for the test."
+        """What a trial is trained with.
+
+        Real pictures are squashed as they are for the test, and small ones enlarged. An epoch has
+        all pictures of the source's folder; a profile with epochs stops at its `most_steps`."""
         config = config_for(trial.method, self.profile, trial.seed, trial.weight)
-        return config.replace(resize="square") if self.dataset.root else config
+        if self.dataset.root:
+            config = config.replace(resize="square", small="enlarge")
+        if self.profile.epochs:
+            changes = OWN_SETTINGS.get((self.dataset.pair, trial.method), {})
+            steps = length_of(config, self.epoch)
+            config = config.replace(**changes, steps=min(steps, self.profile.most_steps or steps))
+        return config
+
+    @cached_property
+    def epoch(self) -> int:
+        "How many pictures the source's folder has."
+        return len(list_images(image_folder(self.dataset.set_folder("trainA"))))
 
     def steps(self, trial: Trial) -> int:
-        "How long a trial is trained; an epoch has all pictures of the source's folder."
-        epoch = len(list_images(image_folder(self.dataset.set_folder("trainA"))))
-        return length_of(self.config(trial), epoch)
+        "How long a trial is trained."
+        return length_of(self.config(trial), self.epoch)
 
     def run(self, trial: Trial) -> Path:
         "The folder of a trial's run; `InputError` if one lies there with other settings."
@@ -208,16 +223,19 @@ class Experiment:
         "The scores of a trial's translations of testA, which then lie in `translations`."
         self.check(trial)
         path = self.folder(trial) / "scores.json"
+        shown = path.with_name("translations")
         if not path.exists():
             y = self.translate(trial, "testA")
-            shown = path.with_name("translations")
             shown.mkdir(parents=True, exist_ok=True)
             for i, picture in enumerate(y):
                 to_image(picture).save(shown / f"{i:05d}.png")
+            write_json(path, self.rate(trial, y))
+        found = read_json(path, dict)
+        if self.dataset.root and "fid" not in found:       # Inception's weights may come later
             target = image_folder(self.dataset.set_folder("testB"))
-            fids = realism(shown, target, self.profile.size) if self.dataset.root else {}
-            write_json(path, self.rate(trial, y) | fids)
-        return read_json(path, dict)
+            found |= realism(shown, target, self.profile.size)
+            write_json(path, found)
+        return found
 
     def rate(self, trial: Trial, y: Float[Tensor, "n 3 s s"]) -> dict:
         "The evaluator's row for translations of testA; only their number where there is none."

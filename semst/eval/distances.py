@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INCEPTION', 'frechet_distance', 'mmd_unbiased', 'kernel_distance', 'low_pass_distance', 'edges', 'edge_cosine',
-           'cached_inception', 'Pictures', 'fid_kid']
+           'inception_place', 'cached_inception', 'Pictures', 'fid_kid']
 
 # %% ../../nbs/A29_distances.ipynb #7cce05bd
 import math
@@ -23,7 +23,8 @@ from ..data import InputError, list_images, load_image, resize_image, rng
 
 # %% ../../nbs/A29_distances.ipynb #f4341685
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    "Squared distance of the Gaussians with the features' means and covariances (FID's formula)."
+    """Squared Fréchet distance of two Gaussians with the features' means and covariances (FID's
+    formula), in squared units of the features; `InputError` below two rows."""
     a, b = a.double(), b.double()
     if min(len(a), len(b)) < 2:
         raise InputError(f"a covariance needs two images a side; there are {len(a)} and {len(b)}")
@@ -85,10 +86,13 @@ def edge_cosine(y: Float[Tensor, "n 3 h w"], oracle: Float[Tensor, "n 3 h w"]) -
 INCEPTION = ("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
              "weights-inception-2015-12-05-6726825d.pth")
 
+def inception_place() -> Path:
+    "Where torch-fidelity keeps Inception's weights."
+    return Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION.rsplit("/", 1)[-1]
+
 def cached_inception() -> Path | None:
-    "The Inception weights where torch-fidelity keeps them; None if they are not there."
-    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION.rsplit("/", 1)[-1]
-    return path if path.is_file() else None
+    "Inception's weights where torch-fidelity keeps them; None if they are not there."
+    return inception_place() if inception_place().is_file() else None
 
 class Pictures(Dataset):
     "A folder's images as 8-bit RGB tensors, as squares of `size` pixels (bicubic) if it is given."
