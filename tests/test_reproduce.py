@@ -264,6 +264,9 @@ def test_the_workflow_on_folders(tmp_path):
                             "data_name must be stand-in or paper, not 'mine'")):
         refused = snakemake(*words, *given)
         assert refused.returncode != 0 and message in refused.stdout + refused.stderr
+    shutil.rmtree(tmp_path / "data/horse2zebra/trainB")            # told before the first training
+    refused = snakemake(*words, "profile=paper", f"data={tmp_path / 'data'}")
+    assert refused.returncode != 0 and "has no trainB" in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize("words, message", [
