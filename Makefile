@@ -1,6 +1,6 @@
 # Two commands: `make reproduce` makes all five figures from the kept weights, `make test` checks everything.
 # PROFILE=smoke, quick, cpu or gpu says how much is spent; a run that was stopped goes on when it is called again.
-# On real data: make reproduce PROFILE=paper DATA=FOLDER, which holds a folder for each pair (see the README); or PROFILE=standin, on two CPU cores.
+# On real data: make reproduce PROFILE=paper DATA=FOLDER, which holds a folder for each pair (see docs/paper_data.md); or PROFILE=standin, on two CPU cores.
 PYTHON ?= python3
 PROFILE ?= quick
 DATA ?=

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from unpacking import find
 
 from semst.files import InputError, write_text
-from semst.folders import look_at_all, shortened
+from semst.folders import look_at, shortened
 from semst.images import open_image
 
 FRAMES = 24966
@@ -38,6 +38,9 @@ def fault(image: Path, label: Path) -> str:
     "Why a frame is no use as it was published; empty if it is of use."
     if not label.exists():
         return "no label map"
+    for file in (image, label):
+        if problem := look_at(file, channels=None).problem:
+            return problem.removeprefix(f"{file}: ")
     with open_image(image) as a, open_image(label) as b:
         if b.mode not in ("P", "L"):
             raise InputError(f"{label}: mode {b.mode}; the palette images are needed, not copies "
@@ -59,9 +62,7 @@ def sorted_out(images: Path, labels: Path) -> tuple[list[Path], dict[Path, str]]
         raise InputError(f"{images}: no frames (*.png) in it")
     if len(game) != FRAMES:
         print(f"note: {len(game)} frames; all of GTA5 has {FRAMES}")
-    faults = {f: fault(f, labels / f.name) for f in tqdm(game, desc="compare sizes")}
-    looks = look_at_all([f for f, why in faults.items() if not why], channels=3)
-    faults |= {f: look.problem for f, look in looks.items()}
+    faults = {f: fault(f, labels / f.name) for f in tqdm(game, desc="look at frames")}
     faults = {f: why for f, why in faults.items() if why}
     good = [f for f in game if f not in faults]
     if not good:

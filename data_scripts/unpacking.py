@@ -165,8 +165,10 @@ def find(
     def there(place: Path) -> list[Path]:
         return [f for f in (place / name, *sorted(place.glob(f"*/{name}"))) if f.is_dir()]
 
-    ready = [folder for folder in there(source)                  # what is unpacked may be half
-             if unpacked.resolve() not in folder.resolve().parents]
+    places = {folder.resolve(): folder for folder in there(source)
+              if folder.parent.name != "__MACOSX"                # what is unpacked may be half
+              and unpacked.resolve() not in folder.resolve().parents}
+    ready = list(places.values())
     if len(ready) > 1:
         raise InputError(f"{source}: has {len(ready)} folders {name}, for example {ready[0]} and "
                          f"{ready[1]}; put what belongs together into one, {source / name}")

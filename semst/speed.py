@@ -134,8 +134,10 @@ def fast_step(state: TrainState) -> Callable:
     this package's methods whose steps are all alike. FastCUT mirrors half of its steps; SCC's
     solver looks at its result. Nobody knows what other code looks at, so it is never recorded."""
     config, accelerator, method = state.config, state.accelerator, state.method
-    functions = (method.step, *method.losses.values())
-    ours = all(str(getattr(f, "__module__", "")).startswith("semst.") for f in functions)
+    parts = {type(module) for module in state.networks.modules()}
+    places = [getattr(part, "__module__", "") for part in (method.step, *method.losses.values(),
+                                                           *parts)]
+    ours = all(str(place).partition(".")[0] in ("semst", "torch") for place in places)
     alike = ours and not config.objective.mirror and not config.objective.lambda_scc
     one_gpu = accelerator.device.type == "cuda" and accelerator.num_processes == 1
     if config.run.compile and one_gpu and alike:

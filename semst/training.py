@@ -214,7 +214,7 @@ def train(
     method = method or method_of(config)
     check_terms(config, method)
     run, engine = Path(run), accelerator or new_engine()
-    if engine.device.type == "cuda":
+    if engine.device.type == "cuda" and engine.device.index is not None:
         torch.cuda.set_device(engine.device)             # streams are made on the current device
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []

@@ -152,7 +152,7 @@ def test_collecting_adds_rows_and_renews_those_of_other_settings_alone(tmp_path,
                                       "--out", str(file)])
     collect.main()
     found = {(r["pair"], r["method"], r["seed"]): r["downstream"] for r in read_rows(file)}
-    assert "src/x1/seed0: the table's 0.5 stays" in capsys.readouterr().err
+    assert "src/x1/seed0: the table's 0.500 stays" in capsys.readouterr().err
     assert found == {("parsing2photo", "cut", 0): 0.3, ("parsing2photo", "gan", 0): 0.1,
                      ("parsing2photo", "src", 0): 0.5,
                      ("parsing2photo", "semst", 1): 0.4, ("summer2winter", "cut", 0): 0.6}

@@ -757,13 +757,14 @@ def test_archives_that_lie_where_they_are_unpacked(tmp_path):
     assert common.run(gta5.main, [out, tmp_path / "c", out]) == 2
 
 
-def test_gta5_damaged_label_maps_are_a_mistake_to_mend(tmp_path, capsys):
-    game = tiny_gta5(tmp_path / "g", [((380, 210), (380, 210))] * 2)
+def test_gta5_damaged_label_maps_may_be_mended(tmp_path, capsys):
+    game = tiny_gta5(tmp_path / "g", [((380, 210), (380, 210))] * 3)
     file = game / "labels/00002.png"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     run = lambda: common.run(gta5.main, [game, tiny_cityscapes(tmp_path / "c"), tmp_path / "out"])
-    assert run() == 2 and "00002.png: cannot be decoded" in capsys.readouterr().err.splitlines()[-1]
+    assert run() == 0 and "00002.png: cannot be decoded" in capsys.readouterr().out
+    assert not (tmp_path / "out/trainA_labels/00002.png").exists()
     file.write_bytes(whole)
     assert run() == 0 and (tmp_path / "out/trainA_labels/00002.png").exists()
 
@@ -1008,16 +1009,23 @@ def test_parts_of_gta5_in_folders_of_their_own_are_not_taken_for_all(tmp_path, c
     assert common.run(gta5.main, [tmp_path / "parts", streets, tmp_path / "out"]) == 2
     said = capsys.readouterr().err
     assert "has 2 folders images" in said and "02_images" in said and "into one" in said
+    shutil.rmtree(tmp_path / "parts/02_images")                  # and what a Mac leaves is no part
+    (tmp_path / "parts/__MACOSX/images").mkdir(parents=True)
+    assert common.run(gta5.main, [tmp_path / "parts", streets, tmp_path / "out"]) == 0
 
 
 def test_a_damaged_gta5_frame_is_left_out(tmp_path):
-    game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 4), tiny_cityscapes(tmp_path)
-    frame = game / "images/00002.png"
-    frame.write_bytes(frame.read_bytes()[:-40])
+    game, streets = tiny_gta5(tmp_path / "g", [((38, 21), (38, 21))] * 6), tiny_cityscapes(tmp_path)
+    for name in ("images/00002.png", "labels/00003.png"):
+        (game / name).write_bytes((game / name).read_bytes()[:-40])
+    for name in ("images/00004.png", "labels/00005.png"):
+        (game / name).write_bytes(b"")
     out = tmp_path / "out"
     assert common.run(gta5.main, [game, streets, out]) == 0
-    assert (out / "left_out.txt").read_text().startswith("00002.png: ")
-    assert "00002" not in {f.stem for name in ("trainA", "testA") for f in list_images(out / name)}
+    listed = (out / "left_out.txt").read_text().splitlines()
+    assert [line[:11] for line in listed] == [f"0000{i}.png: " for i in (2, 3, 4, 5)]
+    assert {f.stem for name in ("trainA", "testA") for f in list_images(out / name)} == {
+        "00001", "00006"}
 
 
 def test_the_video_archive_of_cityscapes_is_not_unpacked(tmp_path):

@@ -1114,3 +1114,15 @@ def test_a_run_goes_on_without_pictures_that_were_removed_when_told_to(folders, 
         run(own, tmp_path / "r", ONE.replace(skip_bad=True), resume=True)
     about = json.loads((tmp_path / "r/config.json").read_text())
     assert about["data"]["source"]["images"] == kept - 2 and about["config"]["skip_bad"]
+
+
+@pytest.mark.parametrize("name, current", [("cuda", []), ("cuda:1", [torch.device("cuda:1")])])
+def test_the_training_s_gpu_is_made_the_current_one(folders, tmp_path, monkeypatch, name, current):
+    "Without a launcher the device of `Accelerator` has no number."
+    made = []
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    engine = SimpleNamespace(device=torch.device(name), num_processes=2, is_main_process=True)
+    with pytest.raises(InputError, match="cannot be shared evenly"):
+        monkeypatch.setattr(semst.training, "TrainState", lambda *_: None)
+        train(folders, tmp_path / "run", ONE, accelerator=engine)
+    assert made == current

@@ -15,6 +15,7 @@ from semst import batches, speed
 from semst import training as runs
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Samples
+from semst.model import SemST
 from semst.inputs import step_inputs
 from semst.run_folder import read_log
 from semst.synthetic.scenes import write_scenes
@@ -255,6 +256,10 @@ def test_what_is_recorded(monkeypatch):
         device, num_processes = torch.device("cuda"), 1
     class State:
         config, accelerator, method = ONE.replace(compile=True), Engine, SEMST
+        networks = torch.nn.ModuleDict(dict(semst=SemST(ONE.model)))
+
+    class Mine(torch.nn.Module):
+        "A network of our own."
     made = []
 
     class Tell(Recorded):
@@ -269,6 +274,10 @@ def test_what_is_recorded(monkeypatch):
     State.method = SEMST._replace(losses=SEMST.losses | dict(mine=lambda c: None))   # our own
     assert fast_step(State) is train_step
     State.method = SEMST
+    State.networks = torch.nn.ModuleDict(dict(semst=SemST(ONE.model), mine=Mine()))
+    assert fast_step(State) is train_step
+    del State.networks["mine"]
+    assert isinstance(fast_step(State), Tell)
     for change in (dict(num_processes=2), dict(device=torch.device("cpu"))):
         State.accelerator = type("Other", (Engine,), change)
         assert fast_step(State) is train_step

@@ -62,12 +62,12 @@ def main():
             if done(experiment, trial):
                 row = row_of(experiment, trial)
                 old = rows.get(key(row), {})
-                again = bool(old) and old.get("settings") == row.get("settings")
-                rows[key(row)] = old if again else row
+                again = bool(old) and old.get("settings", "") == row.get("settings", "")
+                rows[key(row)] = row | old if again else row
                 print(pair, trial.place, row.get("downstream", ""), flush=True)
-                if again and f"{old['downstream']:.3f}" != f"{row['downstream']:.3f}":
-                    print(f"{pair} {trial.place}: the table's {old['downstream']} stays",
-                          file=sys.stderr)
+                first, second = (f"{r.get('downstream', 0):.3f}" for r in (old or row, row))
+                if again and first != second:
+                    print(f"{pair} {trial.place}: the table's {first} stays", file=sys.stderr)
             elif not args.pilots:
                 print(f"{pair} {trial.place}: not trained", file=sys.stderr)
     write_rows(args.out, sorted(rows.values(), key=lambda row: list(PAIRS).index(row["pair"])))

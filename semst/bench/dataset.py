@@ -122,14 +122,15 @@ class Dataset:
     def prepare(self) -> None:
         "Draw the sets; `InputError` if the folder belongs to other pictures. What is there stays."
         note = self.folder / "dataset.json"
-        if note.exists() and read_json(note) != self.about:
+        about = self.about
+        if note.exists() and about | read_json(note, dict) != about:  # an older note says less
             raise InputError(f"{self.folder} holds results of other pictures (see {note.name}): "
                              "choose another folder, or delete it")
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, (look, layout, first) in self.drawn.items():
             where, n = self.set_folder(name), self.count(name)
             write_scenes(where, look, n, self.profile.size, first, layout)
-        write_json(note, self.about)
+        write_json(note, about)
 
     def files(self, name: str) -> list[Path]:
         "The pictures of a set, as many as the profile wants, evenly spread."

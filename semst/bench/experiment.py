@@ -138,9 +138,10 @@ class Experiment:
         if self.dataset.root:
             config = config.replace(resize="square", small="enlarge")
         if self.profile.epochs:
-            changes = OWN_SETTINGS.get((self.dataset.pair, trial.method), {})
-            steps = length_of(config, self.epoch)
-            config = config.replace(**changes, steps=min(steps, self.profile.most_steps or steps))
+            config = config.replace(**OWN_SETTINGS.get((self.dataset.pair, trial.method), {}))
+            most = self.profile.most_steps
+            if most and length_of(config, self.epoch) > most:
+                config = config.replace(steps=most)
         return config
 
     @cached_property
@@ -233,8 +234,10 @@ class Experiment:
         found = read_json(path, dict)
         if self.dataset.root and "fid" not in found:       # Inception's weights may come later
             target = image_folder(self.dataset.set_folder("testB"))
-            found |= realism(shown, target, self.profile.size)
-            write_json(path, found)
+            more = realism(shown, target, self.profile.size)
+            if more:
+                write_json(path, found | more)
+            return found | more
         return found
 
     def rate(self, trial: Trial, y: Float[Tensor, "n 3 s s"]) -> dict:

@@ -113,7 +113,7 @@ PROFILES = {
                        evaluator_scenes=0, evaluator_steps=800),
     "paper": Profile(size=256, train=2975, test=500, steps=0, epochs=400, downstream_steps=5000,
                      evaluator_scenes=0, evaluator_steps=20_000, preset="paper",
-                     most_steps=1_200_000,            # as many as 400 epochs of Cityscapes have
+                     most_steps=1_200_000,            # about 400 epochs of Cityscapes
                      leading_seeds=FOUR[:3], other_seeds=FOUR[:3]),
 }
 
