@@ -75,7 +75,7 @@ def identity_terms(state: TrainState, y_tgt: Float[Tensor, "b c h w"],
 
 # %% ../nbs/08_trainer.ipynb #8f4acd07
 class GANPair(NamedTuple):
-    "Target pictures, translations of their size, which discriminator compares them, its share."
+    "Target pictures, translations of their size, the pair's share, and who compares them."
     real: Tensor
     fake: Tensor
     share: float = 1.0                       # of the GAN loss
