@@ -325,10 +325,13 @@ def test_tables_are_collected_from_what_is_trained(results, tmp_path, monkeypatc
     again = read_rows(results / "fig4_horse2zebra/rows.csv")
     assert json.dumps(rows) == json.dumps(again)
     other = rows[0] | dict(pair="parsing2photo", seed=3)
-    write_rows(out, [rows[1] | dict(downstream=0.0), other])       # a row of today, and another
+    stays = rows[1] | dict(downstream=0.0)                        # of the same settings
+    write_rows(out, [stays, other])
     collect.main()
-    assert read_rows(out)[0] == other and len(read_rows(out)) == len(rows) + 1
-    assert {row["downstream"] for row in read_rows(out)} == {row["downstream"] for row in rows}
+    found = read_rows(out)
+    assert found[0] == other and stays in found and len(found) == len(rows) + 1
+    assert [row for row in found if row not in (other, stays)] == [rows[0], *rows[2:]]
+    assert "the table's 0.000 stays" in capsys.readouterr().err
 
 
 def test_a_pair_is_admitted_if_copy_and_matrix_both_fail_in_both_measures():

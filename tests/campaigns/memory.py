@@ -49,8 +49,9 @@ def tried(campaign: Campaign, what: str, data, run: Path, right: dict, work, lea
 
 
 def raising_at(call: str, number: int) -> Callable[[], None]:
-    "In this process, the given call of a method of `TrainState` finds the GPU's memory full."
-    right, left = getattr(TrainState, call), [number]
+    "In this process, the given call of a part of the step finds the GPU's memory full."
+    owner = torch.Tensor if call == "backward" else TrainState
+    right, left = getattr(owner, call), [number]
 
     def patched(*args, **more):
         left[0] -= 1
@@ -58,7 +59,7 @@ def raising_at(call: str, number: int) -> Callable[[], None]:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return right(*args, **more)
 
-    return lambda: setattr(TrainState, call, patched)
+    return lambda: setattr(owner, call, patched)
 
 
 def gpu_campaign(root: Path, steps: tuple[int, ...]) -> Campaign:
