@@ -241,6 +241,23 @@ def test_a_picture_too_large_for_the_memory_costs_only_itself(
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
+def test_a_batch_too_large_for_the_memory_goes_one_by_one(finished, horses, tmp_path, monkeypatch):
+    "Outside the handling of the error, whose traceback would hold the batch's memory."
+    from semst.commands import translate as command
+    right, handled = command.translate_whole, []
+
+    def translate(model, x):
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        handled.append(sys.exc_info()[0])
+        return right(model, x)
+    monkeypatch.setattr(command, "translate_whole", translate)
+    words = ["translate", finished, horses, tmp_path / "out", "--batch-size", 2]
+    assert main([str(word) for word in words]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == len(handled) == 4
+    assert set(handled) == {None}
+
+
 def test_the_picture_that_is_too_large_is_the_one_that_is_named(
     finished, horses, tmp_path, capsys, monkeypatch
 ):
