@@ -3,6 +3,7 @@
     python reproduce/tools/pictures.py first quick                 SemST on three pairs
     python reproduce/tools/pictures.py methods quick               all methods on the leading pairs
     python reproduce/tools/pictures.py horses quick                all methods on horses
+    python reproduce/tools/pictures.py games quick                 all methods on games
     python reproduce/tools/pictures.py searched quick              searched content weights
     python reproduce/tools/pictures.py scales quick                the kept model with two scales
 """
@@ -72,7 +73,7 @@ def scales(rows: int):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("first", "methods", "horses", "searched", "scales"))
+    parser.add_argument("what", choices=("first", "methods", "horses", "games", "searched", "scales"))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
@@ -82,6 +83,8 @@ def main():
         figure = methods(*given, ALL, LEADING)
     elif args.what == "horses":
         figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
+    elif args.what == "games":
+        figure = methods(*given, ALL, ("game2photo",))
     elif args.what == "searched":
         figure = methods(*given, TWO, tuple(SEARCHED))
     elif args.what == "scales":

@@ -75,8 +75,8 @@ def listed(names: Sequence[str]) -> str:
 
 # %% ../../nbs/12_comparison.ipynb #e67db5f7
 COLUMNS = ("pair", "method", "weight", "seed", "steps", "downstream", "class_accuracy", "flips",
-           "sky_tree", "pixel_accuracy", "miou", "frechet", "low_pass", "edges", "fid", "kid",
-           "kid_std", "n", "settings", "revision")
+           "sky_tree", "animals", "pixel_accuracy", "miou", "frechet", "low_pass", "edges", "fid",
+           "kid", "kid_std", "n", "settings", "revision")
 REQUIRED = COLUMNS[:6]
 
 def row_of(experiment: Experiment, trial: Trial) -> dict:
@@ -135,7 +135,7 @@ def differences(
 
 # %% ../../nbs/12_comparison.ipynb #87d79f37
 SHOWN = dict(downstream="downstream mIoU", class_accuracy="class accuracy", flips="flipped",
-             sky_tree="sky read as tree", fid="FID", kid="KID")
+             sky_tree="sky read as tree", animals="animals read as such", fid="FID", kid="KID")
 
 def table(rows: Sequence[dict], methods: Iterable[str]) -> list[list[str]]:
     "A heading and a line for each method: means over trainings; downstream mIoU with interval."
