@@ -184,9 +184,8 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "scc": ALONE | dict(gan="lsgan", lambda_scc=5.0),
     "semst": {},
     "semst-without-ts": dict(lambda_ts=0.0),
-    "semst-without-identity": dict(lambda_identity=0.0),                   # eq. 4 has none
     "semst-without-hard-negatives": dict(gamma_start=1e6, gamma_end=1e6),  # all weigh the same
-    "semst-with-scc": dict(lambda_ts=0.0, lambda_scc=1.0),         # SCC's loss in TS's place
+    "semst-strong-ts": dict(lambda_ts=10.0),         # TS then pulls the weights as hDCE does
 }
 BASELINES = ("cyclegan", "gcgan", "cut", "fastcut", "src", "scc")
 

@@ -79,7 +79,7 @@ def test_parts_are_left_out_of_the_semst_they_are_compared_with():
         assert whole_semst(pair) == whole
         weight = chosen_weight(pair, whole)
         planned = [t for t in training_trials(pair, PROFILES["cpu"]) if t.method in ABLATIONS]
-        assert {trial.weight for trial in planned} == {weight} and len(planned) == 2 * 4
+        assert {trial.weight for trial in planned} == {weight} and len(planned) == 3 * 4
     assert chosen_weight("summer2winter", "semst-without-ts") == 0.1
     gpu = training_trials("summer2winter", PROFILES["gpu"])
     assert Trial("semst-two-scales", 0.1, 3) in gpu

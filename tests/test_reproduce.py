@@ -287,7 +287,8 @@ def kept(results, tmp_path, monkeypatch):
     experiment = workflow.open_experiment(results, "smoke", "parsing2photo")
     for method in ("semst", "cut"):
         keep(experiment, Trial(method), tmp_path / "weights/parsing2photo")
-    keep_evaluator(results / "evaluators/photo", tmp_path / "weights/evaluators/photo")
+    keep_evaluator(results / "evaluators/photo", tmp_path / "weights/evaluators/photo",
+                   PROFILES["smoke"])
     monkeypatch.setitem(PROFILES, "quick", workflow.profile_of("smoke").__class__(
         **vars(PROFILES["smoke"]) | dict(kept=True, live=2)))
     return tmp_path

@@ -54,7 +54,7 @@ def main():
                 print(path, f"{path.stat().st_size / 1e6:.2f} MB", flush=True)
         if args.evaluators:
             keep_evaluator(results / "evaluators" / PAIRS[pair].target,
-                           kept_folder("evaluators") / PAIRS[pair].target)
+                           kept_folder("evaluators") / PAIRS[pair].target, plan)
 
 
 if __name__ == "__main__":

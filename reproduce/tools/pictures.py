@@ -24,8 +24,13 @@ from semst.model import translate_whole
 from semst.synthetic.scenes import scene
 
 ALL = ("copy", "matrix", "gan", *COMPARED[1:], "semst", "oracle")
-TWO = ("copy", "cut", "cut-searched", "semst", "semst-searched", "oracle")
-LEADING = tuple(pair for pair, about in PAIRS.items() if about.leading)
+SHOWN = {                                # picture -> its columns, and the pairs of its rows
+    "methods": (ALL, tuple(pair for pair, about in PAIRS.items() if about.leading)),
+    "horses": ((*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",)),
+    "games": (ALL, ("game2photo",)),
+    "searched": (("copy", "matrix", "cut", "cut-searched", "semst", "semst-searched", "oracle"),
+                 tuple(SEARCHED)),
+}
 
 
 def methods(results: Path, profile: str, rows: int, shown: tuple[str, ...], pairs: tuple[str, ...]):
@@ -73,24 +78,18 @@ def scales(rows: int):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("first", "methods", "horses", "games", "searched", "scales"))
+    parser.add_argument("what", choices=("first", "scales", *SHOWN))
     parser.add_argument("profile", choices=PROFILES)
     parser.add_argument("--results", default="", help="default: results in the project")
     parser.add_argument("--rows", type=int, default=2, help="scenes of each pair")
     args = parser.parse_args()
     given = (results_folder(args.results) / args.profile, args.profile, args.rows)
-    if args.what == "methods":
-        figure = methods(*given, ALL, LEADING)
-    elif args.what == "horses":
-        figure = methods(*given, (*ALL[:-1], "semst-searched", "oracle"), ("horse2zebra",))
-    elif args.what == "games":
-        figure = methods(*given, ALL, ("game2photo",))
-    elif args.what == "searched":
-        figure = methods(*given, TWO, tuple(SEARCHED))
-    elif args.what == "scales":
+    if args.what == "scales":
         figure = scales(args.rows)
-    else:
+    elif args.what == "first":
         figure = first(*given)
+    else:
+        figure = methods(*given, *SHOWN[args.what])
     kind = "jpg" if args.what == "scales" else "png"       # large pictures with grain
     path = repository() / f"reproduce/pictures/{args.what}.{kind}"
     path.parent.mkdir(exist_ok=True)

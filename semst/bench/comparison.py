@@ -135,7 +135,8 @@ def differences(
 
 # %% ../../nbs/12_comparison.ipynb #87d79f37
 SHOWN = dict(downstream="downstream mIoU", class_accuracy="class accuracy", flips="flipped",
-             sky_tree="sky read as tree", animals="animals read as such", fid="FID", kid="KID")
+             sky_tree="sky read as tree", animals="animals read as such", frechet="Fréchet",
+             low_pass="low-pass distance", edges="edge cosine", fid="FID", kid="KID")
 
 def table(rows: Sequence[dict], methods: Iterable[str]) -> list[list[str]]:
     "A heading and a line for each method: means over trainings; downstream mIoU with interval."

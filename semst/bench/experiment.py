@@ -30,9 +30,9 @@ from ..colour import ColourMatrix, fit, sample_pixels
 from ..config import TrainConfig
 from ..data import InputError, list_images, load_image, resize_image, to_image, to_tensor
 from ..eval.distances import cached_inception, fid_kid
-from ..eval.evaluator import save_segmenter, segment, train_segmenter
+from ..eval.evaluator import Segmenter, save_segmenter, segment, train_segmenter
 from ..eval.labels import image_folder
-from ..eval.scores import semantic_scores
+from ..eval.scores import Scores, semantic_scores
 from ..files import digest, read_json, write_json
 from ..hooks import default_hooks
 from ..model import SemST, translate_whole
@@ -250,14 +250,16 @@ class Experiment:
         return self.evaluator.score(y, labels, oracle, self.dataset.pictures("testB"))
 
     def curve(self, trial: Trial) -> list[dict]:
-        "The evaluator's rows of every checkpoint of a trial's run, in order."
+        "Evaluator's row and downstream mIoU of every checkpoint of a trial's run, in order."
         self.check(trial)
         path = self.folder(trial) / "curve.json"
         if not path.exists():
-            rows, files = [], self.dataset.files("testA")
+            rows, size = [], self.profile.size
             for checkpoint in on_schedule(self.train(trial)):
-                y = translate_all(checkpoint, files, self.profile.size)
-                rows.append(dict(step=int(checkpoint.name[5:])) | self.rate(trial, y))
+                row = self.rate(trial, translate_all(checkpoint, self.dataset.files("testA"), size))
+                sources = translate_all(checkpoint, self.dataset.files("trainA"), size)
+                found = self.tested(self.taught(trial, sources))
+                rows.append(dict(step=int(checkpoint.name[5:]), downstream=found.miou) | row)
             write_json(path, rows)
         return read_json(path, list)
 
@@ -274,19 +276,27 @@ class Experiment:
         self.check(trial)
         path = self.folder(trial) / "downstream.json"
         if not path.exists():
-            labels, k = self.labels(trial, "trainA"), len(self.dataset.classes)
-            net = train_segmenter(self.translate(trial, "trainA"), labels, k,
-                                  self.profile.downstream_steps, trial.seed,
-                                  width=DOWNSTREAM_WIDTH, device=fastest())
+            net = self.taught(trial, self.translate(trial, "trainA"))
             path.parent.mkdir(parents=True, exist_ok=True)
             save_segmenter(net, path.with_suffix(".safetensors"))
-            x, truth = self.dataset.labelled("testB")
-            s = semantic_scores(segment(net, x), truth, k)
+            s = self.tested(net)
             iou = [None if math.isnan(v) else v for v in s.iou]
             write_json(path, dict(miou=s.miou, pixel_accuracy=s.pixel_accuracy,
-                                  class_accuracy=s.class_accuracy, n=len(x),
+                                  class_accuracy=s.class_accuracy,
+                                  n=len(self.dataset.files("testB")),
                                   iou=dict(zip(self.dataset.classes, iou))))
         return read_json(path, dict)
+
+    def taught(self, trial: Trial, y: Float[Tensor, "n 3 s s"]) -> Segmenter:
+        "A downstream network that was trained on translations of trainA, with the trial's seed."
+        labels, k = self.labels(trial, "trainA"), len(self.dataset.classes)
+        return train_segmenter(y, labels, k, self.profile.downstream_steps, trial.seed,
+                               width=DOWNSTREAM_WIDTH, device=fastest())
+
+    def tested(self, net: Segmenter) -> Scores:
+        "A downstream network's scores on testB."
+        x, truth = self.dataset.labelled("testB")
+        return semantic_scores(segment(net, x), truth, len(self.dataset.classes))
 
     def origin(self, trial: Trial) -> dict:
         "Where a trial's numbers come from: digests of settings and weights, seconds, revisions."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Window', 'flip_windows', 'framed', 'Column', 'grid', 'heading_of', 'flipped_pixels', 'translations_figure', 'colours',
-           'predictions_figure', 'forest_figure', 'front_figure', 'classes_figure']
+           'predictions_figure', 'forest_figure', 'curves_figure', 'front_figure', 'classes_figure']
 
 # %% ../../nbs/A36_figures.ipynb #e91eea06
 from collections.abc import Sequence
@@ -170,6 +170,25 @@ def forest_figure(differences: dict[str, Interval], title: str, of: str = "SemST
     ax.set_ylim(len(differences) - 0.5, -0.5)
     ax.set_xlabel(f"downstream mIoU of {of} minus the other's, 95 % interval (Welch)")
     ax.set_title(title, fontsize=10)
+    return fig
+
+def curves_figure(rows: list[dict], title: str) -> Figure:
+    "Downstream mIoU and class accuracy after each kept checkpoint, a line for each training."
+    trainings: dict[str, list[dict]] = {}
+    for row in rows:
+        name = f"{title_of(row['method'])}, {PAIRS[row['pair']].title}"
+        trainings.setdefault(name, []).append(row)
+    fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), dpi=150, layout="constrained")
+    for ax, measure in zip(axes, ("downstream", "class_accuracy")):
+        for name, found in trainings.items():
+            ax.plot([row["steps"] for row in found], [row[measure] for row in found], "o-",
+                    markersize=4, label=name)
+        ax.set_xlabel("steps of training")
+    axes[0].set_ylabel("downstream mIoU")
+    axes[1].set_ylabel("class accuracy of the evaluator")
+    fig.suptitle(title, fontsize=10)
+    lines, names = axes[0].get_legend_handles_labels()
+    fig.legend(lines, names, loc="outside lower center", fontsize=7, ncols=2)
     return fig
 
 def front_figure(rows: list[dict], title: str) -> Figure:

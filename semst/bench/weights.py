@@ -9,6 +9,7 @@ __all__ = ['half', 'keep', 'keep_evaluator', 'check_kept', 'kept_trials']
 from pathlib import Path
 
 from .experiment import Experiment, Trial
+from .protocol import Profile
 from ..data import InputError
 from ..files import digest, read_json, read_weights, save_weights, write_json
 
@@ -30,11 +31,14 @@ def keep(experiment: Experiment, trial: Trial, folder: Path, name: str | None = 
         sha256=digest(path)))
     return path
 
-def keep_evaluator(source: Path, folder: Path) -> None:
-    "Keep both networks of an evaluator, with their digests."
-    for path in (folder / "reader.safetensors", folder / "features.safetensors"):
+def keep_evaluator(source: Path, folder: Path, profile: Profile) -> None:
+    "Keep both networks of an evaluator, with what taught them and their digests."
+    steps = profile.evaluator_steps
+    for name, taught in (("reader", steps), ("features", max(1, steps // 4))):
+        path = folder / f"{name}.safetensors"
         half(source / path.name, path)
-        write_json(path.with_suffix(".json"), dict(sha256=digest(path)))
+        write_json(path.with_suffix(".json"), dict(scenes=profile.evaluator_scenes, steps=taught,
+                                                   sha256=digest(path)))
 
 # %% ../../nbs/A35_weights.ipynb #852a7ce4
 def check_kept(path: Path) -> dict:
