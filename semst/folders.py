@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CACHED_FROM', 'Found', 'entries', 'take', 'find_images', 'shortened', 'other_types', 'list_images', 'Look',
-           'stamp_of', 'look_at', 'cache_file', 'remembered', 'look_at_all', 'duplicates', 'facts', 'report',
-           'contact_sheet']
+           'stamp_of', 'look_at', 'cache_file', 'is_final', 'remembered', 'look_at_all', 'duplicates', 'facts',
+           'report', 'contact_sheet']
 
 # %% ../nbs/A06_folders.ipynb #256fccf8
 import hashlib
@@ -154,12 +154,17 @@ def cache_file(files: Sequence[Path], channels: int | None, white: int | None) -
     name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
     return base / "semst" / f"looks-{name[:16]}.json"
 
+def is_final(look: Look) -> bool:
+    "Whether a look holds while its file stays the same: no problem, and no package was missing."
+    return not look.problem and not any("pip install" in note for note in look.notes)
+
 def remembered(file: Path) -> dict[str, Look]:
-    "The looks in a cache file; none if it is absent or damaged."
+    "The final looks in a cache file; none if it is absent or damaged."
     try:
         kept = read_json(file, dict)
-        return {name: Look(tuple(v[0]), tuple(v[1]), v[2], tuple(v[3]), v[4])
-                for name, v in kept.items()}
+        looks = {name: Look(tuple(v[0]), tuple(v[1]), v[2], tuple(v[3]), v[4])
+                 for name, v in kept.items()}
+        return {name: look for name, look in looks.items() if is_final(look)}
     except (InputError, TypeError, IndexError, ValueError):
         return {}
 
@@ -170,7 +175,7 @@ def look_at_all(
     white: int | None = None,
     progress: bool = True,              # a bar, where there is a terminal
 ) -> dict[Path, Look]:
-    "Read all files once; of many files, those that changed since the last time."
+    "Read all files once; of many, those that changed or had a problem the last time."
     cache = cache_file(files, channels, white) if len(files) >= CACHED_FROM else None
     known = remembered(cache) if cache else {}
     todo = [f for f in files if f"{f}" not in known or known[f"{f}"].stamp != stamp_of(f)]

@@ -14,6 +14,7 @@ from pictures_by_hand import noise
 from semst import folders
 from semst.files import InputError
 from semst.folders import (
+    Look,
     contact_sheet,
     duplicates,
     find_images,
@@ -22,6 +23,7 @@ from semst.folders import (
     look_at_all,
     other_types,
     report,
+    stamp_of,
 )
 
 
@@ -170,12 +172,32 @@ def test_files_are_looked_at_once_until_they_change(cached, monkeypatch):
     files = list_images(cached / "images")
     first = look_at_all(files)
     assert sorted(seen) == ["0.png", "1.png", "2.png", "3.png"]
-    assert look_at_all(files) == first and seen.total() == 4
+    assert look_at_all(files) == first and seen == {"0.png": 1, "1.png": 1, "2.png": 1, "3.png": 2}
     noise(8, 8, seed=9).save(files[1])
     os.utime(files[1], ns=(1, time.time_ns() + 10**9))
-    assert list(look_at_all(files)) == files and seen.total() == 5 and seen["1.png"] == 2
+    assert list(look_at_all(files)) == files
+    assert seen == {"0.png": 1, "1.png": 2, "2.png": 1, "3.png": 3}
     look_at_all(files, channels=1)                              # another question, another answer
-    assert seen.total() == 9
+    assert seen.total() == 11
+
+
+def test_a_refused_picture_is_looked_at_again(cached, monkeypatch):
+    files = list_images(cached / "images")
+    with monkeypatch.context() as small:
+        small.setattr(Image, "MAX_IMAGE_PIXELS", 32)
+        assert all(look.problem for look in look_at_all(files).values())
+    assert [file.name for file, look in look_at_all(files).items() if look.problem] == ["3.png"]
+
+
+def test_a_note_on_a_missing_package_is_not_remembered(cached, monkeypatch):
+    def without_package(file, *_):
+        return Look(stamp_of(file), (8, 8), "", ('8 of its 16 bits are used (pip install "x")',))
+
+    files = list_images(cached / "images")
+    with monkeypatch.context() as bare:
+        bare.setattr(folders, "look_at", without_package)
+        look_at_all(files)
+    assert not any(look.notes for look in look_at_all(files).values())
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 5}', '{"a": [1]}',
@@ -187,7 +209,7 @@ def test_a_damaged_cache_is_looked_past(cached, monkeypatch, content):
     cache.write_text(content)
     assert look_at_all(files) == first
     seen = counted(monkeypatch)
-    assert look_at_all(files) == first and not seen
+    assert look_at_all(files) == first and seen == {"3.png": 1}
 
 
 def test_a_home_that_cannot_be_written_costs_nothing_but_time(cached, monkeypatch):
