@@ -41,12 +41,15 @@ def translated(
     pictures: Sequence[Picture],
     batch_size: int = 8,        # most pictures at once, where their sizes agree
 ) -> list[Picture]:             # the same depth, alpha, profile and resolution
-    "Translations of pictures; `InputError` if one holds NaN."
+    """Translations of pictures; `InputError` if one holds NaN.
+
+    A result is grey where the source is and the translator keeps the number of channels."""
     results = []
     for batch in alike(pictures, batch_size):
         x = torch.stack([to_tensor(picture) for picture in batch])
         for picture, y in zip(batch, translate(x)):
-            results.append(replace(picture, pixels=to_pixels(y, picture.white)))
+            grey = picture.grey and len(y) == picture.channels
+            results.append(replace(picture, pixels=to_pixels(y, picture.white), grey=grey))
     return results
 
 # %% ../nbs/A54_exchange.ipynb #6a62747c

@@ -80,6 +80,25 @@ def test_grey_depth_and_alpha_come_back(model):
     assert result.mode == "RGBA" and np.array_equal(np.asarray(result)[..., 3], rgba[..., 3])
 
 
+@pytest.mark.parametrize("channels, shape", [(1, (20, 30)), (1, (20, 30, 1)), (2, (20, 30, 2))])
+def test_more_channels_out_than_in_keep_their_colours(channels, shape, tmp_path):
+    torch.manual_seed(0)
+    model = SemST(ModelConfig(scales=1, crop=64, ngf=4, blocks=5, in_channels=channels)).eval()
+    for weight in model.parameters():
+        weight.data.normal_(0, 0.2)
+    source = pixels(*shape)
+    result = model.translate(source)
+    assert result.shape == (20, 30, 3) and np.ptp(result, -1).max() > 20
+    image = Image.fromarray(source.reshape(20, 30, -1).squeeze())
+    assert np.array_equal(model.translate(image), result)
+    image.save(tmp_path / "a.png")
+    save_model(model, tmp_path / "model.safetensors")
+    words = ["translate", tmp_path / "model.safetensors", tmp_path / "a.png", tmp_path / "b.png"]
+    assert main([str(word) for word in words]) == 0
+    with Image.open(tmp_path / "b.png") as theirs:
+        assert np.array_equal(np.asarray(theirs), result)
+
+
 def test_colours_of_sixteen_bits_are_cut_only_with_a_word(model):
     deep = pixels(20, 30, 3, top=65536, kind=np.uint16)
     assert model.translate(deep).dtype == np.uint16
