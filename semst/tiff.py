@@ -19,6 +19,7 @@ from PIL import Image
 
 from .data import load_image
 from .files import InputError, atomic
+from .images import picture_of
 
 # %% ../nbs/A43_tiff.ipynb #5f0dd7b7
 def is_tiff(path: str | Path) -> bool:
@@ -192,7 +193,10 @@ def open_pixels(
 ) -> Pixels:
     "The pixels of a picture, 8 bits, to be sliced; an `InputError` if they cannot be had."
     if isinstance(source, Image.Image):
-        return np.asarray(source.convert("RGB"))
+        picture = picture_of(source)
+        for note in picture.notes:
+            warnings.warn(f"the image: {note}", stacklevel=2)
+        return picture.flat()
     if not isinstance(source, (str, Path)):
         if source.dtype != np.uint8 or not is_picture(source.shape):
             raise InputError("the array: 8-bit pixels of shape (h, w), (h, w, 3) or (h, w, 4) are "

@@ -415,6 +415,22 @@ def test_grey_and_alpha(tmp_path, picture):
     assert torch.equal(Picture(pixels, 64).read(*window), Picture(rgb, 64).read(*window))
 
 
+@pytest.mark.parametrize("image", [
+    Image.fromarray(np.full((64, 64), 30000, np.uint16)),
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)),
+    Image.fromarray(np.dstack([PIXELS, PIXELS[..., :1]])),
+    Image.new("L", (64, 64), 7),
+], ids=["deep", "transparent", "alpha", "grey"])
+def test_a_pillow_image_is_read_as_its_file(image, tmp_path):
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(open_pixels(image), open_pixels(tmp_path / "a.png"))
+
+
+def test_what_is_converted_of_a_pillow_image_is_said():
+    with pytest.warns(UserWarning, match="the image: CMYK is converted to RGB"):
+        open_pixels(Image.new("CMYK", (8, 8)))
+
+
 def test_only_what_is_needed_is_read():
     class Counting:
         shape, dtype, ndim, most = (4000, 4000, 3), np.dtype(np.uint8), 3, 0
