@@ -134,7 +134,8 @@ def by_pillow(image: Image.Image) -> Picture:
         pixels = pixels.astype(np.uint16)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     white = 255 if pixels.dtype == np.uint8 else 65535
-    grey = pixels.shape[2] <= 2 or image.mode == "P" and bool((pixels[..., :1] == pixels).all())
+    colours = pixels[..., :3]                   # without alpha
+    grey = pixels.shape[2] <= 2 or image.mode == "P" and bool((colours[..., :1] == colours).all())
     picture = Picture(pixels, white, grey=grey, profile=profile, notes=tuple(notes))
     return with_alpha_apart(picture) if plain.mode in ("LA", "RGBA") else picture
 

@@ -268,6 +268,18 @@ def test_grey_is_known_to_be_grey(tmp_path):
         assert picture.grey == wanted and picture.channels == 3
 
 
+def test_a_grey_palette_with_transparency_is_grey(tmp_path):
+    palette = Image.fromarray(RAMP).convert("P")
+    palette.save(tmp_path / "a.png", transparency=bytes(range(255, -1, -1)))
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.mode == "P"
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.grey and picture.alpha is not None and picture.alpha.min() == 0
+    palette.putpalette(COLOUR[0].tobytes())
+    palette.save(tmp_path / "a.png", transparency=bytes(range(255, -1, -1)))
+    assert not read_picture(tmp_path / "a.png").grey
+
+
 # ---- orientation, profile, resolution, tags
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
