@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from semst import SemST
 from semst.batches import LoaderDied
 from semst.device import chosen_device
 from semst.cli import CODES, main
@@ -367,6 +368,18 @@ def test_info_says_in_words_which_bell_rings(finished, tmp_path, capsys):
         assert main(["info", str(tmp_path / "r")]) == 0
         said[rings] = capsys.readouterr().out
     assert "alarm" not in said[0.0] and "it has won" in said[1.0] and "inverted" not in said[1.0]
+
+
+def test_info_of_a_run_that_holds_a_model_too(finished, tmp_path, capsys):
+    shutil.copytree(finished, tmp_path / "r2")
+    SemST.from_pretrained(finished).save_pretrained(tmp_path / "shared")
+    shutil.copy(tmp_path / "shared" / "model.safetensors", tmp_path / "r2")
+    assert main(["info", str(tmp_path / "r2")]) == 0
+    said = capsys.readouterr().out
+    assert "4 of 4" in said and str(tmp_path / "r2" / "model.safetensors") in said
+    shutil.rmtree(tmp_path / "r2" / "checkpoints")
+    assert main(["info", str(tmp_path / "r2")]) == 0
+    assert "0 of 4" in capsys.readouterr().out
 
 
 def test_info_shows_losses_and_settings_of_one_name_apart(finished, tmp_path, capsys):

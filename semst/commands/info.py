@@ -12,6 +12,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..checkpoint import last_checkpoint
 from ..files import InputError
 from ..hooks import ALARMS
 from ..model import SemST
@@ -45,5 +46,6 @@ class Info:
         except InputError:
             return [("steps", f"0 of {steps}"), ("weights", "none yet")]
         count = sum(p.numel() for p in SemST.from_pretrained(weights).parameters())
-        step = int(weights.parent.name.removeprefix("step_"))
+        last = last_checkpoint(self.run)
+        step = int(last.name.removeprefix("step_")) if last else 0
         return [("steps", f"{step} of {steps}"), ("weights", weights), ("parameters", f"{count:,}")]
