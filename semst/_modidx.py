@@ -1128,4 +1128,5 @@ d = { 'settings': { 'branch': 'main',
                            'semst.web.data_uri': ('a60_web.html#data_uri', 'semst/web.py'),
                            'semst.web.find_runs': ('a60_web.html#find_runs', 'semst/web.py'),
                            'semst.web.model_of': ('a60_web.html#model_of', 'semst/web.py'),
-                           'semst.web.opened': ('a60_web.html#opened', 'semst/web.py')}}}
+                           'semst.web.opened': ('a60_web.html#opened', 'semst/web.py'),
+                           'semst.web.read_once': ('a60_web.html#read_once', 'semst/web.py')}}}

@@ -22,7 +22,7 @@ from semst.config import ModelConfig
 from semst.model import translate_whole
 from semst.pretrained import save_model
 from semst.pictures import to_image, to_tensor
-from semst.web import LARGEST, Server, find_runs
+from semst.web import LARGEST, Server, answer, find_runs, model_of
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next((path for path in map(shutil.which, BROWSERS) if path), None)
@@ -108,6 +108,22 @@ def test_a_picture_of_a_model_with_two_branches(server, runs):
     assert np.abs(scale[..., 0] / 255 - out.scale_map[0, 0].numpy()).max() < 0.003
     assert np.array_equal(whole, to_image(out.y_global[0]))
     assert np.array_equal(detail, to_image(out.y_local[0]))
+
+
+@pytest.mark.parametrize("place", ["checkpoints/step_00000004/semst.safetensors",
+                                   "checkpoints/step_00000002/semst.safetensors"])
+def test_a_run_that_was_trained_on_shows_its_newest_weights(place, runs, tmp_path):
+    shutil.copytree(runs / "one", tmp_path / "one")
+    before = model_of(str(tmp_path / "one"), "cpu")
+    assert model_of(str(tmp_path / "one"), "cpu") is before
+    torch.manual_seed(1)
+    newer = SemST(ModelConfig(**SMALL)).eval()
+    (tmp_path / "one" / place).parent.mkdir(exist_ok=True)
+    save_model(newer, tmp_path / "one" / place)
+    image = picture()
+    found = answer(str(tmp_path / "one"), "cpu", png(image), "a.png", 0)
+    assert np.array_equal(decoded(found["after"]), newer.translate(image))
+    assert not np.array_equal(decoded(found["after"]), before.translate(image))
 
 
 def test_large_pictures_become_smaller_and_others_stay(server):
