@@ -25,6 +25,7 @@ from .protocol import MINIMAL_EFFECT, PAIRS, REFERENCES, title_of
 from ..eval.evaluator import load_segmenter, segment
 from ..eval.labels import VOID
 from ..eval.statistics import Interval
+from ..pictures import to_pixels
 from ..synthetic.looks import PALETTE
 
 # %% ../../nbs/A36_figures.ipynb #095f691e
@@ -57,8 +58,7 @@ def flip_windows(
 # %% ../../nbs/A36_figures.ipynb #73274d38
 def framed(picture: Float[Tensor, "3 h w"], factor: int, windows: Sequence[Window] = ()):
     "A picture in [-1, 1] as 8-bit pixels, enlarged by a whole factor, with red frames."
-    small = ((picture + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    image = small.repeat(factor, 0).repeat(factor, 1)
+    image = to_pixels(picture).repeat(factor, 0).repeat(factor, 1)
     for top, left, side, _ in windows:
         y, x, n, line = top * factor, left * factor, side * factor, max(2, factor - 1)
         frame = image[y:y + n, x:x + n]
