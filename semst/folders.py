@@ -173,7 +173,6 @@ def look_at_all(
     files: Sequence[Path],
     channels: int | None = 3,
     white: int | None = None,
-    progress: bool = True,              # a bar, where there is a terminal
 ) -> dict[Path, Look]:
     "Read all files once; of many, those that changed or had a problem the last time."
     cache = cache_file(files, channels, white) if len(files) >= CACHED_FROM else None
@@ -184,7 +183,7 @@ def look_at_all(
         return look_at(file, channels, white)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        silent = None if progress and len(todo) >= 200 else True         # None: off a terminal
+        silent = None if len(todo) >= 200 else True         # None: a bar, where there is a terminal
         bar = tqdm(pool.map(look, todo), total=len(todo), desc="check images", unit="file",
                    leave=False, disable=silent)
         fresh = dict(zip(todo, bar))
