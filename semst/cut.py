@@ -28,10 +28,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return {name: w for name, w in state.items() if not name.endswith(".filt")}
 
 # %% ../nbs/A19_cut.ipynb #f721f21a
-def first_few(names: list[str], most: int = 3) -> str:
-    "The first few of a list of names and how many more there are."
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def first_few(names: list[str]) -> str:
+    "The first three of a list of names and how many more there are."
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 def weight_differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[str]:
     "In what a network's weights (`ours`) and a file's differ by name and shape; empty if they fit."
