@@ -21,9 +21,9 @@ def half(source: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(small, path, **notes)
 
-def keep(experiment: Experiment, trial: Trial, folder: Path, name: str | None = None) -> Path:
-    "Keep a finished trial's weights as FOLDER/NAME.safetensors, with their origin in NAME.json."
-    path = folder / f"{name or trial.method}.safetensors"
+def keep(experiment: Experiment, trial: Trial, folder: Path) -> Path:
+    "Keep a trial's weights as FOLDER/METHOD.safetensors, with their origin in METHOD.json."
+    path = folder / f"{trial.method}.safetensors"
     half(experiment.weights(trial), path)
     origin = experiment.origin(trial)
     write_json(path.with_suffix(".json"), origin | dict(
