@@ -155,7 +155,7 @@ def predictions_figure(experiment: Experiment, trials: Sequence[Trial], rows: in
     return grid(columns, f"{heading_of(experiment)}: downstream networks on target pictures")
 
 # %% ../../nbs/A36_figures.ipynb #bf8d5ae0
-def forest_figure(differences: dict[str, Interval], title: str, of: str = "SemST") -> Figure:
+def forest_figure(differences: dict[str, Interval], title: str) -> Figure:
     "Differences and intervals: blue above zero, red below; the dotted line is the minimal effect."
     height = 1.2 + 0.3 * len(differences)
     fig, ax = plt.subplots(figsize=(6.5, height), dpi=150, layout="constrained")
@@ -168,7 +168,7 @@ def forest_figure(differences: dict[str, Interval], title: str, of: str = "SemST
         ax.axvline(edge, color="black", linewidth=0.8, linestyle=":")
     ax.set_yticks(range(len(differences)), list(differences))
     ax.set_ylim(len(differences) - 0.5, -0.5)
-    ax.set_xlabel(f"downstream mIoU of {of} minus the other's, 95 % interval (Welch)")
+    ax.set_xlabel("downstream mIoU of SemST minus the other's, 95 % interval (Welch)")
     ax.set_title(title, fontsize=10)
     return fig
 
