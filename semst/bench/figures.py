@@ -74,8 +74,9 @@ class Column(NamedTuple):
     below: str = ""
     windows: Sequence[Sequence[Window]] = ()
 
-def grid(columns: Sequence[Column], heading: str = "", dpi: int = 150, width: int = 192) -> Figure:
+def grid(columns: Sequence[Column], heading: str = "", width: int = 192) -> Figure:
     "Pictures in columns, each about `width` pixels wide and placed pixel for pixel."
+    dpi = 150
     rows, side = len(columns[0].pictures), columns[0].pictures.shape[-1]
     factor = max(1, width // side)
     cell, gap, above = side * factor, 6, 64 if heading else 30
