@@ -22,9 +22,9 @@ from ..synthetic.scenes import scene
 from ..web import Server, find_runs
 
 # %% ../../nbs/A57_demo_command.ipynb #7a35042c
-def grid(rows: list[list[Image.Image]], titles: list[str], side: int = 192) -> Image.Image:
-    "Pictures in rows below the titles of their columns, each `side` pixels wide."
-    top, gap = 28, 6
+def grid(rows: list[list[Image.Image]], titles: list[str]) -> Image.Image:
+    "Pictures in rows below the titles of their columns, each 192 pixels wide."
+    side, top, gap = 192, 28, 6
     width, height = len(titles) * (side + gap) + gap, top + len(rows) * (side + gap)
     sheet = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(sheet)
