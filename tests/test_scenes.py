@@ -14,8 +14,8 @@ from semst.synthetic.animals import ANIMAL_CLASSES, animal_scene
 from semst.synthetic.looks import (FAMILY, GAME_COLOURS, PALETTE, TEXTURE, VARIETY, channels,
                                    colour_rows, read_colours, texture_of)
 from semst.synthetic.noise import keyed_random
-from semst.synthetic.scenes import (CLASSES, FAMILIES, LANDSCAPE_CLASSES, LANDSCAPES, LAYOUT,
-                                    STREETS, build_landscape, build_street, classes_of, layouts_of,
+from semst.synthetic.scenes import (CLASSES, FAMILIES, LANDSCAPES, LAYOUT, STREETS,
+                                    build_landscape, build_street, classes_of, layouts_of,
                                     scene, write_scenes)
 from semst.synthetic.stage import (EYE, FOCAL, GROUND_ITEM, Bar, LandscapeClass, Part, Stage,
                                    StreetClass, Thing, bars, car, person, place, pole, scatter,
@@ -152,12 +152,12 @@ def test_colours_of_the_game_tell_little_about_the_class():
 def test_classes():
     assert CLASSES == ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence",
                        "car", "pedestrian", "bicyclist")
-    assert LANDSCAPE_CLASSES == ("sky", "mountain", "hill", "meadow", "water", "tree")
     assert [classes_of(look) for look in STREET_LOOKS] == [CLASSES] * 4
-    assert classes_of("summer") == classes_of("winter") == LANDSCAPE_CLASSES
+    landscape = ("sky", "mountain", "hill", "meadow", "water", "tree")
+    assert classes_of("summer") == classes_of("winter") == landscape
     assert classes_of("zebra") == ANIMAL_CLASSES
     names = {line.split()[0] for line in TEXTURE.strip().splitlines()}
-    assert names == set(CLASSES) | set(LANDSCAPE_CLASSES)
+    assert names == set(CLASSES) | set(landscape)
 
 
 @pytest.mark.parametrize("build, classes", [(build_street, StreetClass),
