@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from semst.data import (
     InputError,
     UnpairedCrops,
-    random_crop,
+    crop_place,
     resize_image,
     resize_pixels,
     rng,
@@ -94,25 +94,21 @@ def test_resize_pixels_treats_each_channel_as_a_picture(channels):
         assert np.array_equal(resized[..., i], wanted)
 
 
-def test_random_crop_reaches_every_place_equally_often_and_mirrors_half():
-    rows, columns = np.mgrid[:10, :12].astype(np.uint8)
-    picture = Image.fromarray(np.stack([columns, rows, rows * 0], -1))      # a colour is its place
+def test_crop_place_reaches_every_place_equally_often_and_mirrors_half():
     counts, mirrored = torch.zeros(3, 5), 0
     for sample in range(3000):
-        crop = np.asarray(random_crop(picture, 8, rng(sample)))
-        mirrored += crop[0, 0, 0] > crop[0, -1, 0]
-        counts[crop[..., 1].min(), crop[..., 0].min()] += 1
+        left, top, mirror = crop_place(12, 10, 8, rng(sample))
+        mirrored += mirror
+        counts[top, left] += 1
     assert counts.min() > 140 and counts.max() < 260              # 200 expected, deviation 14
     assert 1380 < mirrored < 1620                                 # 1500 expected, deviation 27
 
 
-def test_random_crop_edges():
-    picture = noise(16, 16)
-    assert random_crop(picture, 16, rng(0), flip=False).tobytes() == picture.tobytes()
-    seen = {random_crop(picture, 16, rng(s)).tobytes() for s in range(20)}
-    assert seen == {picture.tobytes(), ImageOps.mirror(picture).tobytes()}
+def test_crop_place_edges():
+    assert {crop_place(16, 16, 16, rng(s), flip=False) for s in range(20)} == {(0, 0, False)}
+    assert {crop_place(16, 16, 16, rng(s)) for s in range(20)} == {(0, 0, False), (0, 0, True)}
     with pytest.raises(InputError, match="17x17 pixels does not fit into 16x16"):
-        random_crop(picture, 17, rng(0))
+        crop_place(16, 16, 17, rng(0))
 
 
 # ---- the dataset
@@ -127,12 +123,16 @@ def test_shapes_range_and_files(folders):
     assert sample["y_file"].startswith(str(folders[1]))
 
 
-def test_a_sample_is_the_random_crop_of_its_file(folders):
-    data = crops(folders)
+def test_a_sample_is_the_crop_of_its_file(folders):
+    data, mirrors = crops(folders), set()
     for s in range(6):
         image = resize_image(Image.open(data.file("target", s)), 34)
-        wanted = random_crop(image, 32, rng(0, "target", "crop", s))
+        left, top, mirrored = crop_place(*image.size, 32, rng(0, "target", "crop", s))
+        wanted = image.crop((left, top, left + 32, top + 32))
+        wanted = ImageOps.mirror(wanted) if mirrored else wanted
         assert to_image(data[s]["y_tgt"]).tobytes() == wanted.tobytes()
+        mirrors.add(mirrored)
+    assert mirrors == {False, True}
 
 
 def test_an_epoch_shows_every_file_once(folders):
