@@ -20,7 +20,7 @@ from .batches import LoaderDied
 from .commands.data import DataCheck, DataDraw
 from .commands.demo import Demo
 from .commands.info import Info
-from .commands.models import Export, Import
+from .commands.models import Colour, Export, Import
 from .commands.score import Score
 from .commands.study import StudyCollect, StudyMake, StudyReport
 from .commands.train import Train, starting_point
@@ -43,6 +43,7 @@ COMMANDS: dict[str, type | Group] = {
     "score": Score,
     "export": Export,
     "import": Import,
+    "colour": Colour,
     "demo": Demo,
     "data": Group("Check folders of pictures, or draw some.",
                   {"check": DataCheck, "draw": DataDraw}),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+import semst.colour  # noqa: F401, adds the generator `colour` (appendix A20)
 from .config import ModelConfig
 from .data import InputError
 from .exchange import translate_any

@@ -3,10 +3,12 @@ import pytest
 import scipy.linalg
 import torch
 
-from semst.colour import (ColourMatrix, fit, load_colour, matrix_power, monge_kantorovich,
-                          pixels_of, sample_pixels, save_colour)
-from semst.data import InputError
-from semst.files import save_weights
+from semst.cli import main
+from semst.colour import (ColourMatrix, fit, matrix_power, monge_kantorovich, pixels_of,
+                          sample_pixels)
+from semst.config import ModelConfig
+from semst.data import InputError, list_images, load_image, to_tensor
+from semst.model import SemST
 from semst.synthetic.scenes import write_scenes
 
 
@@ -122,17 +124,26 @@ def test_a_folder_gives_the_same_pixels_for_the_same_seed(tmp_path):
     assert not torch.equal(pixels, sample_pixels(folder, pictures=3, each=50, seed=1))
 
 
-def test_a_saved_matrix_comes_back_to_the_bit(tmp_path):
-    net, x = fit(colours(9), colours(10)), torch.rand(1, 3, 4, 4) * 2 - 1
-    save_colour(net, tmp_path / "m.safetensors")
-    assert torch.equal(load_colour(tmp_path / "m.safetensors")(x), net(x))
+def test_the_command_fits_a_translator_like_any_other(tmp_path, capsys):
+    source, target = (write_scenes(tmp_path / look, look, 6, 32) / "images"
+                      for look in ("summer", "winter"))
+    out = tmp_path / "colours.safetensors"
+    assert main(["colour", str(source), str(target), str(out)]) == 0
+    x = torch.stack([to_tensor(load_image(file)) for file in list_images(source)])
+    expected = fit(sample_pixels(source), sample_pixels(target))(x)
+    model = SemST.from_pretrained(out)
+    torch.testing.assert_close(model.translate(x), expected)
+    assert main(["translate", str(out), str(source), str(tmp_path / "translated")]) == 0
+    assert len(list_images(tmp_path / "translated")) == 6
+    capsys.readouterr()
+    assert main(["colour", str(source), str(target), str(out)]) == 2      # nothing is replaced
+    assert "colours.safetensors exists" in capsys.readouterr().err
+    assert main(["colour", str(source), str(tmp_path / "no"), str(tmp_path / "a.safetensors")]) == 2
+    assert not (tmp_path / "a.safetensors").exists()
 
 
-@pytest.mark.parametrize("state, kind", [
-    (dict(matrix=torch.eye(3)), "colour matrix"), (ColourMatrix().state_dict(), "other"),
-    (dict(matrix=torch.eye(4), source_mean=torch.zeros(3), target_mean=torch.zeros(3)),
-     "colour matrix")])
-def test_other_weights_are_no_colour_matrix(tmp_path, state, kind):
-    save_weights(state, tmp_path / "m.safetensors", kind=kind)
-    with pytest.raises(InputError, match="m.safetensors: holds no colour matrix"):
-        load_colour(tmp_path / "m.safetensors")
+def test_a_colour_generator_has_one_tap_and_three_channels():
+    for changes in (dict(taps=(0, 4)), dict(taps=(0,), in_channels=1)):
+        with pytest.raises(InputError, match="generator colour"):
+            SemST(ModelConfig(scales=1, generator="colour", **changes))
+
