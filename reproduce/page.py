@@ -1,9 +1,11 @@
 "The page of a profile's results: pictures first, one table, verdicts in words, links to manifests."
+import shutil
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from semst.bench.comparison import read_rows, values
+from semst.bench.comparison import conclude, differences, read_rows, values
+from semst.bench.manifest import repository
 from semst.bench.protocol import COMPARED, LIVE, PAIRS, title_of
 from semst.eval.statistics import mean_interval
 from semst.files import read_json, write_text
@@ -81,6 +83,23 @@ better. Means over the trainings that there are. Searched: with the content weig
 found for the pair; all others have weight 1.</p>"""
 
 
+def all_trainings(folder: Path) -> str:
+    "What the project's table of all trainings says, and the picture of its model with two scales."
+    shutil.copy(repository() / "reproduce/pictures/scales.jpg", folder / "scales.jpg")
+    rows, lines = read_rows(repository() / "reproduce/tables/scores.csv"), []
+    for pair, about in PAIRS.items():
+        found = [row for row in rows if row["pair"] == pair]
+        verdict, words = conclude(differences(found), about.admitted)
+        lines.append(f"<li>{escape(about.title)}: <strong>{verdict}</strong>. {escape(words)}</li>")
+    return f"""<section><h2>Two scales</h2><p><img src="scales.jpg" alt="SemST with two scales"></p>
+<p class="small">Summer to winter with 256 pixels: drawn scenes that the training has not seen. Kept
+picture; chapter 07 makes it anew.</p></section>
+<section><h2>Verdicts of the whole comparison</h2><ul>{"".join(lines)}</ul>
+<p class="small">From all trainings in reproduce/tables/scores.csv, by reproduce/PROTOCOL.md. The
+figures below score the kept training of each method anew: one training decides
+nothing.</p></section>"""
+
+
 def write_page(folder: Path) -> Path:
     "FOLDER/index.html over all manifests in FOLDER/*/, and the notebooks that left none."
     sections, by_pair, drawn = [], {}, False
@@ -100,13 +119,14 @@ def write_page(folder: Path) -> Path:
                         'notebook up to there</a></p></section>')
     if not sections:
         sections.append("<p>No figure has been made yet.</p>")
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = all_trainings(folder) if drawn else ""
     said = "What is measured on drawn scenes speaks of those scenes, not of the paper's data."
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>SemST: figures</title><style>{STYLE}</style></head><body>
 <h1>SemST: figures</h1><p>Profile {escape(folder.name)}. {said if drawn else ""}</p>
-{"".join(sections)}{table(by_pair)}</body></html>
+{whole}{"".join(sections)}{table(by_pair)}</body></html>
 """
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "index.html", page)
     return folder / "index.html"

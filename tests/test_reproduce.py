@@ -163,6 +163,7 @@ def test_the_page_shows_pictures_a_table_and_links(results):
     for figure in workflow.FIGURES:
         assert f'src="{figure}/figure.png"' in html and f'href="{figure}/manifest.json"' in html
     assert html.index("<img") < html.index("<table") and "Too few trainings" in html
+    assert "Verdicts of the whole comparison" in html and "not reproduced" in html
     links = re.findall(r'(?:src|href)="([^"#]+)"', html)
     assert links and all((results / link).exists() for link in links)
     rows = read_rows(results / "fig2_parsing2image/rows.csv")
