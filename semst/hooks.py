@@ -9,7 +9,6 @@ __all__ = ['ALARMS', 'LOOK', 'Hook', 'Log', 'Tracker', 'Samples', 'Alarms', 'var
 # %% ../nbs/A13_hooks.ipynb #337acaf7
 import io
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -46,9 +45,6 @@ class Hook:
     def end(self, training: "Training") -> None:
         "After the last step, and after an error."
 
-    def flush(self, training: "Training") -> None:
-        "Put what was written on the disk; called before a checkpoint."
-
     def remember(self) -> dict:
         "Values (JSON) that a checkpoint keeps for this hook."
         return {}
@@ -76,9 +72,6 @@ class Log(Hook):
         self.file.write(json.dumps(dict(step=step) | numbers) + "\n")
         self.file.flush()
         self.clock, self.since = now, step
-
-    def flush(self, training):
-        os.fsync(self.file.fileno())
 
     def end(self, training):
         self.file.close()
@@ -217,8 +210,9 @@ class Checkpoints(Hook):
 
     def save(self, training):
         "Write a checkpoint of the state as it is."
-        for hook in training.hooks:
-            hook.flush(training)
+        log = training.run / "log.jsonl"
+        if log.exists():
+            flush(log)                                       # the lines of the steps before
         values = [hook.remember() for hook in training.hooks]
         remembered = dict(zip(hook_names(training.hooks), values))
         folder = save_checkpoint(training.state, training.run, remembered)

@@ -26,7 +26,7 @@ import semst.training
 from semst.batches import LoaderDied, ignore_signals, readable
 from semst.checkpoint import check_shapes, last_checkpoint, load_checkpoint, on_schedule
 from semst.data import InputError, UnpairedCrops
-from semst.hooks import Alarms, Checkpoints, Hook, Live, Progress, default_hooks
+from semst.hooks import Alarms, Checkpoints, Hook, Live, Log, Progress, default_hooks
 from semst.methods import METHODS, OBJECTIVES
 from semst.model import SemST, translate_whole
 from semst.pretrained import checkpoints, find_weights
@@ -212,6 +212,40 @@ class Noise(torch.utils.data.Dataset):
     def __getitem__(self, i):
         noise = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i))
         return (2 * noise - 1).unbind()
+
+
+class Torn(Noise):
+    "Pairs that cannot be loaded once it is `torn`."
+    torn = False
+
+    def __getitem__(self, i):
+        if self.torn:
+            raise RuntimeError("power cut")
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("log_is_first", [False, True])
+def test_an_error_of_the_loader_leaves_a_checkpoint_in_any_order_of_hooks(tmp_path, log_is_first):
+    "Hooks end in the reverse order: behind `Checkpoints`, the log is closed before it."
+    pairs = Torn()
+    hooks = [Checkpoints(), Log()]
+    hooks = [*(hooks[::-1] if log_is_first else hooks),
+             OnStep(lambda *_: setattr(pairs, "torn", True), at=3)]
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(pairs, tmp_path / "r", ONE, hooks=hooks)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000003"
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint(folders, tmp_path, monkeypatch):
+    done, save = [], semst.hooks.save_checkpoint
+    monkeypatch.setattr(semst.hooks, "flush", lambda path: done.append(path.name))
+
+    def saved(state, *rest):
+        done.append(state.step)
+        return save(state, *rest)
+    monkeypatch.setattr(semst.hooks, "save_checkpoint", saved)
+    train(folders, tmp_path / "r", ONE.replace(steps=2), hooks=[Log(), Checkpoints()])
+    assert done == ["log.jsonl", 2]
 
 
 def test_any_dataset_of_pairs_trains_and_resumes(tmp_path):
