@@ -214,6 +214,15 @@ class Noise(torch.utils.data.Dataset):
         return (2 * noise - 1).unbind()
 
 
+@pytest.mark.parametrize("hooks, left", [
+    ([Checkpoints()], "the last good checkpoint is .*step_00000003: go on from it with --resume"),
+    ([], "there is no checkpoint$"),
+])
+def test_a_stop_names_the_checkpoint_that_there_is(folders, tmp_path, hooks, left):
+    with pytest.raises(KeyboardInterrupt, match=f"stopped at step 3 of 6; {left}"):
+        train(folders, tmp_path / "r", ONE, hooks=[Interrupt(3), *hooks])
+
+
 class Torn(Noise):
     "Pairs that cannot be loaded once it is `torn`."
     torn = False
@@ -351,7 +360,7 @@ assert PartialState().num_processes == 2
 def test_an_alarm_ends_both_processes_for_the_same_reason(folders, tmp_path):
     "The hooks of process 0 alone hear it; process 1 must not end like one that was interrupted."
     done = launch(folders, tmp_path / "run", "steps=4", 2, "training.stop('the alarm')", alone=0)
-    assert done.returncode == 1 and "stopped at step 2 of 4; its" not in done.stdout
+    assert done.returncode == 1 and "stopped at step 2 of 4" not in done.stdout
     assert done.stderr.count("Alarmed: stopped at step 2 of 4 by the alarm") == 2
 
 
@@ -564,7 +573,7 @@ except KeyboardInterrupt as stopped:
         time.sleep(0.2)
     os.killpg(job.pid, signal.SIGTERM)
     said, complained = job.communicate(timeout=60)
-    assert job.returncode == 0 and "its checkpoint is written" in said, complained
+    assert job.returncode == 0 and "the last good checkpoint is" in said, complained
     assert last_checkpoint(tmp_path / "r")
 
 

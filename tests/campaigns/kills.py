@@ -129,7 +129,7 @@ def signal_campaign(root: Path, times: int = 1) -> Campaign:
             code == 130
             and last
             and int(last.name[5:]) == steps[-1]
-            and "go on with --resume" in log.read_text()
+            and f"{last}: go on from it with --resume" in log.read_text()
         ):
             campaign.counts["stopped with code 130 and a checkpoint"] += 1
         else:
