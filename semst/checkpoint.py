@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['moments_of', 'write_state', 'is_due', 'was_due', 'on_schedule', 'last_checkpoint', 'NonFiniteLoss', 'non_finite',
-           'save_checkpoint', 'check_digests', 'check_shapes', 'read_moments', 'check_moments', 'load_checkpoint']
+           'save_checkpoint', 'check_readable', 'check_digests', 'check_shapes', 'read_moments', 'check_moments',
+           'load_checkpoint']
 
 # %% ../nbs/A11_checkpoints.ipynb #70013440
 from pathlib import Path
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from .data import InputError
 from .files import (
-    atomic_folder, digest, flush, read_json, read_weights, remove_drafts, remove_folder,
-    save_weights, write_json)
+    atomic_folder, check_file, digest, flush, read_json, read_weights, remove_drafts,
+    remove_folder, save_weights, write_json)
 from .model import SemST
 from .pretrained import checkpoints, save_model
 from .state import TrainState
@@ -113,6 +114,13 @@ def save_checkpoint(state: TrainState, run: str | Path, hooks: dict | None = Non
     return folder
 
 # %% ../nbs/A11_checkpoints.ipynb #84ef6a7f
+def check_readable(folder: Path) -> None:
+    "`InputError` that names a file of a checkpoint that may not be read; it may well be intact."
+    for file in sorted(folder.iterdir()):
+        if not file.is_dir():
+            check_file(file)
+
+
 def check_digests(folder: Path, about: dict) -> None:
     "`InputError` that names a file of a checkpoint that is not the one that was written."
     for name, expected in about.get("digests", {}).items():       # older checkpoints have none
@@ -155,6 +163,7 @@ def check_moments(values: dict[str, Tensor], weight: Tensor, name: str) -> None:
 def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
     "Bring a state to what `save_checkpoint` wrote; returns what the hooks remembered."
     folder = Path(folder)
+    check_readable(folder)
     try:
         about = read_json(folder / "state.json", dict)
         step = about["step"]
@@ -165,7 +174,7 @@ def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
         moments = read_moments(state, folder)
         for name, network in state.networks.items():
             check_shapes(name, network.state_dict(), weights[name])
-    except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as e:
+    except (ValueError, KeyError, IndexError, TypeError) as e:
         raise InputError(
             f"{folder} is damaged ({' '.join(str(e).split())}): remove it to go on from "
             "the checkpoint before it"

@@ -158,7 +158,8 @@ def check_file(path: str | Path) -> Path:
 
 def digest(path: str | Path) -> str:
     "A file's SHA-256, 64 hexadecimal digits."
-    with check_file(path).open("rb") as file:
+    path = check_file(path)
+    with naming(path, draft=path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/A01_files.ipynb #2d1f26df
@@ -169,11 +170,14 @@ def read_json(
     kind: type = object,      # what the outermost value must be: dict, list
 ) -> Any:
     "The value in a JSON file; an `InputError` that names the file if it is damaged or huge."
-    size = check_file(path).stat().st_size
+    path = check_file(path)
+    size = path.stat().st_size
     if size > LARGEST_JSON:
         raise InputError(f"{path}: is {size:,} bytes long; more than {LARGEST_JSON:,} are not read")
+    with naming(path, draft=path):
+        text = path.read_bytes()
     try:
-        value = json.loads(Path(path).read_bytes())
+        value = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise InputError(f"{path}: is damaged, it is no JSON ({e})") from None
     if not isinstance(value, kind):
@@ -234,6 +238,8 @@ def read_weights(
             state = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as e:
         reason = " ".join(str(e).split())
+        if "allocate memory" in reason or "not enough memory" in reason:
+            raise                                         # the memory is full, the file may be fine
         raise InputError(f"{path}: {no_weights(path)} ({reason})") from None
     check_finite_weights(state, path)
     return notes, state

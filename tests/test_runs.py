@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ import semst.hooks
 import semst.training
 from semst.batches import LoaderDied, ignore_signals, readable
 from semst.checkpoint import check_shapes, last_checkpoint, load_checkpoint, on_schedule
+from semst.cli import explain
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Live, Log, Progress, default_hooks
 from semst.methods import METHODS, OBJECTIVES
@@ -1050,6 +1052,45 @@ def test_damaged_runs_are_named_and_the_checkpoint_before_is_used(folders, tmp_p
         (r / "config.json").write_text(text)
         with pytest.raises(InputError, match="config.json: is damaged"):
             run(folders, r, config, resume=True)
+
+
+def forbidden(monkeypatch):
+    def never(path, *rest, **more):
+        if str(path).endswith("average.safetensors"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return right(path, *rest, **more)
+    right = open
+    monkeypatch.setattr("builtins.open", never)
+
+
+def torn_disk(monkeypatch):
+    def fails(file, kind):
+        raise OSError(5, "Input/output error")
+    monkeypatch.setattr("semst.files.hashlib.file_digest", fails)
+
+
+def full_memory(monkeypatch):
+    def fails(path, **more):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't "
+                           "allocate memory: you tried to allocate 4096 bytes.")
+    monkeypatch.setattr("safetensors.safe_open", fails)
+
+
+@pytest.mark.parametrize("fault, code, says", [
+    (forbidden, 2, "average.safetensors: may not be read; change its permissions"),
+    (torn_disk, 2, "step_00000002.*safetensors: Input/output error"),
+    (full_memory, 1, "out of memory"),
+])
+def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
+    folders, tmp_path, monkeypatch, fault, code, says
+):
+    "The advice for damage is to remove it: that would cost an intact one."
+    run(folders, tmp_path / "r", ONE.replace(steps=2))
+    fault(monkeypatch)
+    with pytest.raises((InputError, OSError, RuntimeError)) as e:
+        run(folders, tmp_path / "r", ONE.replace(steps=4), resume=True)
+    found, words = explain(e.value)
+    assert found == code and re.search(says, words) and "remove" not in words
 
 
 def test_a_run_cannot_go_on_to_less_than_it_has(folders, tmp_path):
