@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['stop_on_signals', 'anyone', 'together', 'Alarmed', 'Training', 'loop', 'what_is_left', 'say_what_is_left',
-           'check_run', 'length_of', 'recall', 'new_engine', 'train']
+           'check_run', 'length_of', 'cached', 'recall', 'begin_run', 'new_engine', 'engine_of', 'take_steps',
+           'finished', 'train']
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
@@ -12,14 +13,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch.utils.data import Dataset
 
-from .batches import STOPPING, LoaderDied, StepBatches, new_loader, open_data, readable
+from .batches import STOPPING, LoaderDied, check_shares, new_loader, open_data, readable
 from .checkpoint import NonFiniteLoss, last_checkpoint, load_checkpoint, non_finite
 from .config import TrainConfig
 from .data import InputError, UnpairedCrops
@@ -178,6 +180,16 @@ def length_of(config: TrainConfig, epoch: int) -> int:
     return optimizer.steps or math.ceil(optimizer.epochs * epoch / config.data.batch_size)
 
 
+def cached(samples: Dataset, config: TrainConfig, engine: Accelerator) -> Dataset:
+    "The samples, kept decoded if the settings ask for it; `InputError` for a dataset of pairs."
+    if not config.data.cache:
+        return samples
+    if not isinstance(samples, UnpairedCrops):
+        raise InputError("cache keeps the pictures of two folders: for a dataset of pairs give "
+                         "cache=False")
+    return CachedCrops(samples, engine.device)
+
+
 def recall(training: Training) -> None:
     "Go to the run's last checkpoint, if there is one, and say if the length has changed."
     state, folder = training.state, last_checkpoint(training.run)
@@ -193,11 +205,55 @@ def recall(training: Training) -> None:
     for hook, name in zip(training.hooks, hook_names(training.hooks)):
         hook.recall(remembered.get(name, {}))
 
+
+def begin_run(training: Training, resume: bool) -> None:
+    "Go to the last checkpoint to resume, and write what the run is."
+    run = training.run
+    if resume:
+        recall(training)
+    if training.state.accelerator.is_main_process:
+        for folder in (run, run / "samples"):
+            remove_drafts(folder)                         # of a training that was killed
+        write_json(run / "config.json", training.about)
+
 # %% ../nbs/A14_runs.ipynb #23ff3ce7
 def new_engine() -> Accelerator:
     "What joins the processes of a launcher; without a GPU they need to be told that it is CPUs."
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1
     return Accelerator(cpu=several and not torch.accelerator.is_available())
+
+
+def engine_of(accelerator: Accelerator | None) -> Accelerator:
+    "The accelerator that is given, or a new one; its GPU is made the current one."
+    engine = accelerator or new_engine()
+    if engine.device.type == "cuda" and engine.device.index is not None:
+        torch.cuda.set_device(engine.device)             # streams are made on the current device
+    return engine
+
+# %% ../nbs/A14_runs.ipynb #e94a6f10
+def take_steps(training: Training, samples: Dataset) -> None:
+    "The steps that are left, compiled if the settings ask for it."
+    state, config = training.state, training.config
+    with compiled(state) if config.run.compile else nullcontext():
+        training.previews = [samples[i] for i in range(4)]
+        try:
+            loop(training, readable(new_loader(samples, state, config.data.cache)))
+        except Exception as e:
+            say_what_is_left(e, training.run)
+            raise
+
+
+def finished(training: Training) -> SemST:
+    "The trained translator; `Alarmed` or `KeyboardInterrupt` if it was stopped before the end."
+    state, run = training.state, training.run
+    if training.alarm:
+        raise Alarmed(f"stopped at step {state.step} of {state.steps} by {training.alarm}; "
+                      f"the newest checkpoint is {last_checkpoint(run) or 'none'}; "
+                      "--resume without --stop-on-alarm goes on from it")
+    if state.step < state.steps:
+        raise KeyboardInterrupt(
+            f"stopped at step {state.step} of {state.steps}; {what_is_left(run)}")
+    return state.translator.requires_grad_(True).eval()
 
 # %% ../nbs/A14_runs.ipynb #476ea754
 def train(
@@ -219,47 +275,19 @@ def train(
         raise InputError(f"{config!r:.80} is no TrainConfig: give one such as PRESETS['tiny']")
     method = method or method_of(config)
     check_terms(config, method)
-    run, engine = Path(run), accelerator or new_engine()
-    if engine.device.type == "cuda" and engine.device.index is not None:
-        torch.cuda.set_device(engine.device)             # streams are made on the current device
+    run, engine = Path(run), engine_of(accelerator)
     samples, about, epoch = open_data(data, config)
     folders = [Path(folder) for folder in data] if isinstance(data, (tuple, list)) else []
     steps = length_of(config, epoch)
     about |= dict(steps=steps, config=config.to_dict(), **method.notes)
     state = TrainState(config, steps, engine, method)
     hooks = default_hooks() if hooks is None else hooks
-    # an InputError if the processes' shares are uneven
-    StepBatches(0, steps, config.data.batch_size, 0, engine.num_processes)
+    check_shares(config.data.batch_size, engine.num_processes)
     check_run(run, about, config, resume, folders, tell=engine.is_main_process)
-    if config.data.cache:
-        if not isinstance(samples, UnpairedCrops):
-            raise InputError("cache keeps the pictures of two folders: for a dataset of pairs give "
-                             "cache=False")
-        samples = CachedCrops(samples, engine.device)
-    with (
-        run_lock(run, engine.is_main_process, lambda yes: anyone(yes, engine)),
-        ExitStack() as stack,
-    ):
+    samples = cached(samples, config, engine)
+    with run_lock(run, engine.is_main_process, lambda yes: anyone(yes, engine)):
         check_run(run, about, config, resume, folders, tell=False)
         training = Training(state, run, hooks, about)
-        if resume:
-            recall(training)
-        if engine.is_main_process:
-            for folder in (run, run / "samples"):
-                remove_drafts(folder)                     # of a training that was killed
-            write_json(run / "config.json", training.about)
-        if config.run.compile:
-            stack.enter_context(compiled(state))
-        training.previews = [samples[i] for i in range(4)]
-        try:
-            loop(training, readable(new_loader(samples, state, config.data.cache)))
-        except Exception as e:
-            say_what_is_left(e, run)
-            raise
-    if training.alarm:
-        raise Alarmed(f"stopped at step {state.step} of {steps} by {training.alarm}; "
-                      f"the newest checkpoint is {last_checkpoint(run) or 'none'}; "
-                      "--resume without --stop-on-alarm goes on from it")
-    if state.step < steps:
-        raise KeyboardInterrupt(f"stopped at step {state.step} of {steps}; {what_is_left(run)}")
-    return state.translator.requires_grad_(True).eval()
+        begin_run(training, resume)
+        take_steps(training, samples)
+    return finished(training)
