@@ -32,7 +32,7 @@ def moments_of(state: TrainState) -> dict[str, Tensor]:
 
 
 def write_state(state: TrainState, folder: Path, hooks: dict) -> None:
-    "The files of a checkpoint into an empty folder; `hooks` is what the hooks remember."
+    "The files of a checkpoint into an empty folder; `hooks` holds the hooks' values."
     for name, network in state.networks.items():
         if isinstance(network, SemST):
             save_model(network, folder / f"{name}.safetensors")
@@ -161,7 +161,7 @@ def check_moments(values: dict[str, Tensor], weight: Tensor, name: str) -> None:
 
 # %% ../nbs/A11_checkpoints.ipynb #9ff2adb2
 def load_checkpoint(state: TrainState, folder: str | Path) -> dict:
-    "Bring a state to what `save_checkpoint` wrote; returns what the hooks remembered."
+    "Bring a state to what `save_checkpoint` wrote; returns the hooks' values."
     folder = Path(folder)
     check_readable(folder)
     try:

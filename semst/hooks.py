@@ -45,12 +45,12 @@ class Hook:
     def end(self, training: "Training") -> None:
         "After the last step, and after an error."
 
-    def remember(self) -> dict:
+    def state_dict(self) -> dict:
         "Values (JSON) that a checkpoint keeps for this hook."
         return {}
 
-    def recall(self, values: dict) -> None:
-        "The values of `remember`, when a training goes on from a checkpoint."
+    def load_state_dict(self, values: dict) -> None:
+        "Take the values of `state_dict`, when a training goes on from a checkpoint."
 
 # %% ../nbs/A13_hooks.ipynb #9be33726
 class Log(Hook):
@@ -166,10 +166,10 @@ class Alarms(Hook):
         "Move a running mean towards a value."
         self.means[name] = decay * self.means[name] + (1 - decay) * value
 
-    def remember(self):
+    def state_dict(self):
         return self.means
 
-    def recall(self, values):
+    def load_state_dict(self, values):
         self.means = {name: float(v) for name, v in values.items() if name in ALARMS}
 
 
@@ -213,9 +213,9 @@ class Checkpoints(Hook):
         log = training.run / "log.jsonl"
         if log.exists():
             flush(log)                                       # the lines of the steps before
-        values = [hook.remember() for hook in training.hooks]
-        remembered = dict(zip(hook_names(training.hooks), values))
-        folder = save_checkpoint(training.state, training.run, remembered)
+        values = [hook.state_dict() for hook in training.hooks]
+        named = dict(zip(hook_names(training.hooks), values))
+        folder = save_checkpoint(training.state, training.run, named)
         self.written, self.clock = training.state.step, time.perf_counter()
         for hook in training.hooks:
             hook.checkpoint(training, folder)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['stop_on_signals', 'anyone', 'together', 'Alarmed', 'Training', 'loop', 'what_is_left', 'say_what_is_left',
-           'check_run', 'length_of', 'cached', 'recall', 'begin_run', 'new_engine', 'engine_of', 'take_steps',
-           'finished', 'train']
+           'check_run', 'length_of', 'cached', 'load_last_checkpoint', 'begin_run', 'new_engine', 'engine_of',
+           'take_steps', 'finished', 'train']
 
 # %% ../nbs/A14_runs.ipynb #90865ab1
 import math
@@ -190,7 +190,7 @@ def cached(samples: Dataset, config: TrainConfig, engine: Accelerator) -> Datase
     return CachedCrops(samples, engine.device)
 
 
-def recall(training: Training) -> None:
+def load_last_checkpoint(training: Training) -> None:
     "Go to the run's last checkpoint, if there is one, and say if the length has changed."
     state, folder = training.state, last_checkpoint(training.run)
     before = read_run(training.run)
@@ -201,16 +201,16 @@ def recall(training: Training) -> None:
             "the learning rate follows the new length")
     if folder is None:
         return
-    remembered = load_checkpoint(state, folder)
+    values = load_checkpoint(state, folder)
     for hook, name in zip(training.hooks, hook_names(training.hooks)):
-        hook.recall(remembered.get(name, {}))
+        hook.load_state_dict(values.get(name, {}))
 
 
 def begin_run(training: Training, resume: bool) -> None:
     "Go to the last checkpoint to resume, and write what the run is."
     run = training.run
     if resume:
-        recall(training)
+        load_last_checkpoint(training)
     if training.state.accelerator.is_main_process:
         for folder in (run, run / "samples"):
             remove_drafts(folder)                         # of a training that was killed

@@ -1115,10 +1115,10 @@ def test_two_hooks_of_a_class_remember_for_themselves(folders, tmp_path):
         def step(self, training, record):
             self.count += 1
 
-        def remember(self):
+        def state_dict(self):
             return dict(count=self.count)
 
-        def recall(self, values):
+        def load_state_dict(self, values):
             self.count = values["count"]
 
     with pytest.raises(KeyboardInterrupt):
