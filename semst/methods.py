@@ -23,7 +23,7 @@ from .inputs import StepInputs
 from .model import SemST, Translation
 from .state import Method, Networks, TrainState, new_discriminator
 from .terms import Compared, Term, record, watched, weighted_sum
-from .trainer import SEMST, GANPair, discriminator_term, gan_term
+from .trainer import SEMST, GANPair, discriminator_gan_loss, gan_term
 from .ts_loss import scc_released
 
 # %% ../nbs/11_other_methods.ipynb #e8a619ac
@@ -80,13 +80,13 @@ def cyclegan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
              GANPair(x_src, x_fake, discriminator="other_discriminator")]
     # 2. discriminator step
     state.begin("discriminator")
-    loss_d, seen = discriminator_term(state, pairs)
+    loss_d, seen = discriminator_gan_loss(state, pairs)
     loss_d.backward()
     norm_d = state.optimizer_step("discriminator", inputs.lr)
     # 3. generator step
     state.begin("generator")
     cycle = Term(state.config.objective.lambda_cycle, (cycle_x + cycle_y).float())
-    terms = gan_term(state, pairs) | dict(cycle=cycle)
+    terms = dict(gan=gan_term(state, pairs), cycle=cycle)
     terms |= pixel_identity(state, [(there, y_tgt), (back, x_src)])
     weighted_sum(terms).backward()
     norm_g = state.optimizer_step("generator", inputs.lr)
@@ -129,13 +129,13 @@ def gcgan_step(state: TrainState, x_src: Float[Tensor, "b c h w"],
              GANPair(quarter_turn(y_tgt), y_turned, discriminator="other_discriminator")]
     # 2. discriminator step
     state.begin("discriminator")
-    loss_d, seen = discriminator_term(state, pairs)
+    loss_d, seen = discriminator_gan_loss(state, pairs)
     loss_d.backward()
     norm_d = state.optimizer_step("discriminator", inputs.lr)
     # 3. generator step
     state.begin("generator")
     geometry = Term(state.config.objective.lambda_geometry, gap.float())
-    terms = gan_term(state, pairs) | dict(geometry=geometry)
+    terms = dict(gan=gan_term(state, pairs), geometry=geometry)
     terms |= pixel_identity(state, [(translate, y_tgt)])
     weighted_sum(terms).backward()
     norm_g = state.optimizer_step("generator", inputs.lr)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEMST', 'hdce_term', 'ts_term', 'wanted', 'content_terms', 'identity_terms', 'GANPair', 'gan_pairs',
-           'discriminator_term', 'gan_term', 'train_step', 'semst_networks']
+           'discriminator_gan_loss', 'gan_term', 'train_step', 'semst_networks']
 
 # %% ../nbs/08_trainer.ipynb #2246e054
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def gan_pairs(
     return [GANPair(y_tgt, out.fused, 1 - detail), local] if detail < 1 else [local]
 
 
-def discriminator_term(state: TrainState, pairs: list[GANPair]) -> tuple[Tensor, dict]:
+def discriminator_gan_loss(state: TrainState, pairs: list[GANPair]) -> tuple[Tensor, dict]:
     "Eq. 1 as discriminators minimise it, and the mean scores of the first pair."
     kind = state.config.objective.gan
     scores = [state.scores(p.real, p.fake.detach(), discriminator=p.discriminator) for p in pairs]
@@ -103,12 +103,12 @@ def discriminator_term(state: TrainState, pairs: list[GANPair]) -> tuple[Tensor,
     return torch.stack(losses).sum(), dict(d_real=real.mean(), d_fake=fake.mean())
 
 
-def gan_term(state: TrainState, pairs: list[GANPair]) -> dict[str, Term]:
+def gan_term(state: TrainState, pairs: list[GANPair]) -> Term:
     "Eq. 1 as the generator minimises it."
     objective = state.config.objective
     scores = [state.scores(p.fake, discriminator=p.discriminator)[0] for p in pairs]
     losses = [p.share * generator_loss(score, objective.gan) for p, score in zip(pairs, scores)]
-    return dict(gan=Term(objective.lambda_gan, torch.stack(losses).sum()))
+    return Term(objective.lambda_gan, torch.stack(losses).sum())
 
 # %% ../nbs/08_trainer.ipynb #da718b5b
 def train_step(
@@ -123,12 +123,12 @@ def train_step(
     pairs = gan_pairs(out, y_tgt, inputs.box, state.config.objective.detail)
     # 2. discriminator step
     state.begin("discriminator")
-    loss_d, seen = discriminator_term(state, pairs)
+    loss_d, seen = discriminator_gan_loss(state, pairs)
     loss_d.backward()
     norm_d = state.optimizer_step("discriminator", inputs.lr)
     # 3. generator step
     state.begin("generator")
-    terms = gan_term(state, pairs) | content_terms(state, out.views, inputs)
+    terms = dict(gan=gan_term(state, pairs)) | content_terms(state, out.views, inputs)
     weighted_sum(terms).backward()              # frees what these terms have saved
     identity = identity_terms(state, y_tgt, inputs)
     if identity:
