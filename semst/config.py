@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['POSITIVE', 'WEIGHT', 'SHARE', 'DECAY', 'SEED', 'CONTRASTS', 'Rule', 'at_least', 'setting', 'fits', 'in_words',
            'check_values', 'Checked', 'ModelConfig', 'check_crops', 'Objective', 'DataConfig', 'OptimizerConfig',
-           'RunConfig', 'TrainConfig', 'check_objective', 'groups_of', 'replace_flat', 'from_dict', 'config_from_dict']
+           'RunConfig', 'TrainConfig', 'check_objective', 'groups_of', 'replace_flat', 'with_tuples', 'from_dict',
+           'config_from_dict']
 
 # %% ../nbs/A08_settings.ipynb #507e0823
 import math
@@ -295,6 +296,11 @@ def replace_flat(config: TrainConfig, changes: dict) -> TrainConfig:
     return replace_fields(config, **own)
 
 # %% ../nbs/A08_settings.ipynb #e3422b2c
+def with_tuples(values: dict) -> dict:
+    "JSON's values with tuples in the place of its lists."
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+
+
 def from_dict(cls, values: dict):
     "A group of settings from JSON's values; `InputError` for an unknown name or a wrong type."
     if not isinstance(values, dict):
@@ -304,21 +310,15 @@ def from_dict(cls, values: dict):
     if unknown:
         raise InputError(f"unknown {cls.__name__} key {', '.join(unknown)}; "
                          f"known: {', '.join(known)}")
-    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    return cls(**plain)
+    return cls(**with_tuples(values))
 
 # %% ../nbs/A08_settings.ipynb #a0f6212b
 def config_from_dict(values: dict) -> TrainConfig:
     "A `TrainConfig` from the flat table of `config.json`; a missing setting has its default."
     if not isinstance(values, dict):
         raise InputError(f"TrainConfig: a table of settings is needed, not {values!r:.80}")
-    rest, made = dict(values), {}
-    made["model"] = from_dict(ModelConfig, rest.pop("model", {}))
-    for name, cls in dict(objective=Objective, data=DataConfig, optimizer=OptimizerConfig,
-                          run=RunConfig).items():
-        inner = {f.name: rest.pop(f.name) for f in fields(cls) if f.name in rest}
-        made[name] = from_dict(cls, inner)
-    own = {name: rest.pop(name) for name in ("seed", "method") if name in rest}
-    if rest:
-        raise InputError(f"unknown TrainConfig key {', '.join(sorted(map(str, rest)))}")
-    return TrainConfig(**made, **own)
+    unknown = sorted(str(name) for name in set(values) - set(TrainConfig().to_dict()))
+    if unknown:
+        raise InputError(f"unknown TrainConfig key {', '.join(unknown)}")
+    model = from_dict(ModelConfig, values.get("model", {}))
+    return replace_flat(TrainConfig(), with_tuples(values) | dict(model=model))

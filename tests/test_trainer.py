@@ -192,6 +192,10 @@ def test_configuration_round_trip_and_unknown_keys():
     values = ONE.to_dict()
     with pytest.raises(InputError, match="unknown TrainConfig key lamda_ts"):
         TrainConfig.from_dict(values | dict(lamda_ts=1))
+    for name, value in (("crop", 64), ("run", dict(keep=1))):         # of the model, and of a group
+        with pytest.raises(InputError, match=f"unknown TrainConfig key {name}$"):
+            TrainConfig.from_dict(values | {name: value})
+    assert TrainConfig.from_dict({}) == TrainConfig()
     with pytest.raises(InputError, match="steps 0 must be at least 1"):
         ONE.replace(steps=0)
 
