@@ -29,7 +29,7 @@ from semst.checkpoint import check_shapes, last_checkpoint, load_checkpoint, on_
 from semst.cli import explain
 from semst.data import InputError, UnpairedCrops
 from semst.hooks import Alarms, Checkpoints, Hook, Live, Log, Progress, default_hooks
-from semst.methods import METHODS, OBJECTIVES
+from semst.methods import METHODS, OBJECTIVES, PRESETS
 from semst.model import SemST, translate_whole
 from semst.pretrained import checkpoints, find_weights
 from semst.run_folder import fingerprint, read_log, run_lock, same_images
@@ -907,6 +907,22 @@ def test_progress_says_what_runs_and_which_alarm_rings(folders, tmp_path, capsys
     ):
         assert words in said, words
     assert "\r" not in said                                         # plain lines off a terminal
+
+
+@pytest.mark.parametrize("config, said", [
+    (PRESETS["cut"], "method semst, losses gan, identity, nce"),
+    (PRESETS["fastcut"], "method semst, losses gan, nce"),
+    (PRESETS["cyclegan"], "method cyclegan, losses gan, identity, cycle"),
+    (PRESETS["paper"], "method semst, losses gan, identity, hdce, ts"),
+])
+def test_the_header_names_the_losses_that_a_preset_minimises(config, said):
+    state = SimpleNamespace(
+        config=config, method=METHODS[config.method], step=0, steps=1,
+        accelerator=SimpleNamespace(device="cpu", num_processes=1))
+    about = dict(data=dict(source=dict(images=5)))
+    first, *_ = semst.hooks.header(
+        SimpleNamespace(state=state, config=config, about=about, run="r"))
+    assert first.startswith("semst ") and first.endswith(said)
 
 
 def test_a_run_s_folder(folders, tmp_path):
