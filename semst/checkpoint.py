@@ -116,8 +116,10 @@ def save_checkpoint(state: TrainState, run: str | Path, hooks: dict | None = Non
 # %% ../nbs/A11_checkpoints.ipynb #84ef6a7f
 def check_readable(folder: Path) -> None:
     "`InputError` that names a file of a checkpoint that may not be read; it may well be intact."
-    for file in sorted(folder.iterdir()):
-        if not file.is_dir():
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such checkpoint")
+    for file in (folder / "state.json", *sorted(folder.glob("*.safetensors"))):
+        if file.exists():
             check_file(file)
 
 

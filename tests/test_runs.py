@@ -1109,6 +1109,16 @@ def test_a_checkpoint_that_cannot_be_read_is_not_called_damaged(
     assert found == code and re.search(says, words) and "remove" not in words
 
 
+def test_files_of_others_do_not_hinder_a_checkpoint(folders, tmp_path):
+    run(folders, tmp_path / "r", ONE.replace(steps=2))
+    checkpoint = last_checkpoint(tmp_path / "r")
+    (checkpoint / ".#state.json").symlink_to("an editor's lock")
+    run(folders, tmp_path / "r", ONE.replace(steps=4), resume=True)
+    assert last_checkpoint(tmp_path / "r").name == "step_00000004"
+    with pytest.raises(InputError, match="nowhere: no such checkpoint"):
+        load_checkpoint(None, tmp_path / "nowhere")
+
+
 def test_a_run_cannot_go_on_to_less_than_it_has(folders, tmp_path):
     run(folders, tmp_path / "r", ONE)
     with pytest.raises(InputError, match="is of step 6, and .* have 4: give --steps 6 or more"):
