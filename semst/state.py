@@ -86,6 +86,8 @@ class TrainState:
             torch.default_generator.manual_seed(config.seed)
             networks = method.networks(config)
         self.model = cast(SemST, networks.generator["semst"])
+        if not any(True for _ in self.model.global_branch.generator.parameters()):
+            raise InputError(f"the generator {config.model.generator!r} has no weights to train")
         average = self.new_average()
         self.roles = dict(generator=networks.generator, discriminator=networks.discriminator)
         self.networks = nn.ModuleDict(networks.generator | networks.discriminator | average)

@@ -2,13 +2,16 @@
 import pytest
 import scipy.linalg
 import torch
+from accelerate import Accelerator
 
 from semst.cli import main
 from semst.colour import (ColourMatrix, fit, matrix_power, monge_kantorovich, pixels_of,
                           sample_pixels)
 from semst.config import ModelConfig
 from semst.data import InputError, list_images, load_image, to_tensor
+from semst.methods import PRESETS, method_of
 from semst.model import SemST
+from semst.state import TrainState
 from semst.synthetic.scenes import write_scenes
 
 
@@ -136,6 +139,10 @@ def test_the_command_fits_a_translator_like_any_other(tmp_path, capsys):
     assert main(["translate", str(out), str(source), str(tmp_path / "translated")]) == 0
     assert len(list_images(tmp_path / "translated")) == 6
     capsys.readouterr()
+    train = ["train", "--source", str(source), "--target", str(target), "--out"]
+    assert main([*train, str(tmp_path / "run"), "--preset", "cut", "--from", str(out)]) == 2
+    assert "has no weights to train" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
     assert main(["colour", str(source), str(target), str(out)]) == 2      # nothing is replaced
     assert "colours.safetensors exists" in capsys.readouterr().err
     assert main(["colour", str(source), str(tmp_path / "no"), str(tmp_path / "a.safetensors")]) == 2
@@ -146,4 +153,7 @@ def test_a_colour_generator_has_one_tap_and_three_channels():
     for changes in (dict(taps=(0, 4)), dict(taps=(0,), in_channels=1)):
         with pytest.raises(InputError, match="generator colour"):
             SemST(ModelConfig(scales=1, generator="colour", **changes))
+    config = PRESETS["tiny"].replace(generator="colour", taps=(0,), lambda_ts=0.0)
+    with pytest.raises(InputError, match="'colour' has no weights to train"):
+        TrainState(config, 2, Accelerator(cpu=True), method_of(config))
 

@@ -188,7 +188,10 @@ def begun_from(method: Method, run: str) -> Method:
 def model_config_at(run: str) -> ModelConfig:
     "The settings of a trained translator's networks."
     path = find_weights(located(run))
-    return model_config_of(path, read_weights(path)[0])
+    config = model_config_of(path, read_weights(path)[0])
+    if config.generator == "colour":
+        raise InputError(f"--from {run}: is a colour matrix, which has no weights to train")
+    return config
 
 # %% ../../nbs/A45_train_command.ipynb #3252623e
 @dataclass
