@@ -96,8 +96,7 @@ def all_trainings(folder: Path) -> str:
 picture; chapter 07 makes it anew.</p></section>
 <section><h2>Verdicts of the whole comparison</h2><ul>{"".join(lines)}</ul>
 <p class="small">From all trainings in reproduce/tables/scores.csv, by reproduce/PROTOCOL.md. The
-figures below score the kept training of each method anew: one training decides
-nothing.</p></section>"""
+figures below have verdicts of their own, from the trainings of this profile.</p></section>"""
 
 
 def write_page(folder: Path) -> Path:

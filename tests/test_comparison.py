@@ -116,6 +116,11 @@ def test_a_table_s_numbers():
     assert markdown(lines).splitlines()[1] == "|---|---:|---:|"
 
 
+def test_two_trainings_have_their_values_and_no_interval():
+    lines = table(rows_of(cut=0.2)[:2], ("cut",))
+    assert lines[1] == ["CUT", "0.190, 0.200", "2"]
+
+
 def test_a_trial_s_row(tmp_path):
     profile = PROFILES["smoke"]
     dataset = Dataset(tmp_path, "parsing2photo", profile)
@@ -123,12 +128,24 @@ def test_a_trial_s_row(tmp_path):
     experiment = Experiment(dataset, teach_evaluator(dataset, profile), profile)
     trial = Trial("cut", 0.3, 1)
     row = row_of(experiment, trial)
-    assert set(row) == set(COLUMNS) - {"fid", "kid", "kid_std"}
+    assert set(row) == set(COLUMNS) - {"fid", "kid", "kid_std", "animals"}
     assert row["downstream"] == experiment.downstream(trial)["miou"]
     assert row["flips"] == experiment.score(trial)["flips"] and row["steps"] == 4
     assert row["settings"] == settings_digest(experiment.config(trial))
     copy = row_of(experiment, Trial("copy"))
     assert (copy["steps"], copy["settings"], copy["method"]) == (0, "", "copy")
+
+
+def test_a_row_of_horses_says_how_many_animals_are_read_as_such(tmp_path):
+    profile = PROFILES["smoke"]
+    dataset = Dataset(tmp_path, "horse2zebra", profile)
+    dataset.prepare()
+    evaluator = teach_evaluator(dataset, profile)
+    row = row_of(Experiment(dataset, evaluator, profile), Trial("copy"))
+    y, labels = dataset.labelled("testA")
+    animal = labels == dataset.classes.index("animal")
+    read = evaluator.read(y)[animal] == dataset.classes.index("animal")
+    assert row["animals"] == pytest.approx(read.float().mean().item(), abs=1e-4)
 
 
 def test_collecting_adds_rows_and_renews_those_of_other_settings_alone(tmp_path, monkeypatch,

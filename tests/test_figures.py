@@ -8,8 +8,8 @@ import torch
 from semst.bench.dataset import Dataset
 from semst.bench.evaluation import teach_evaluator
 from semst.bench.experiment import Experiment, Trial
-from semst.bench.figures import (Column, classes_figure, colours, flip_windows, forest_figure,
-                                 framed, front_figure, grid, predictions_figure,
+from semst.bench.figures import (Column, classes_figure, colours, curves_figure, flip_windows,
+                                 forest_figure, framed, front_figure, grid, predictions_figure,
                                  translations_figure)
 from semst.bench.protocol import PROFILES
 from semst.eval.statistics import Interval
@@ -97,6 +97,15 @@ def test_a_forest_s_colours_say_what_is_decided():
     dots = [line for line in ax.lines if line.get_marker() == "o"]
     assert [dot.get_color() for dot in dots] == ["tab:blue", "grey", "tab:red", "grey"]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(given)
+
+
+def test_curves_have_a_line_for_each_training():
+    rows = [dict(pair="summer2winter", method="cut", seed=seed, steps=steps, downstream=0.1,
+                 class_accuracy=0.2) for seed in (0.0, 1.0) for steps in (2.0, 4.0)]
+    for ax in curves_figure(rows, "title").axes:
+        assert [list(line.get_xdata()) for line in ax.lines] == [[2, 4], [2, 4]]
+        assert [line.get_label() for line in ax.lines] == [
+            f"CUT, summer to winter, seed {seed}" for seed in (0, 1)]
 
 
 def test_a_front_has_means_over_seeds():

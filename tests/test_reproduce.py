@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "reproduce"), str(ROOT / "reproduce/tools")]
 import admit  # noqa: E402
 import choose  # noqa: E402
 import collect  # noqa: E402
+import curves  # noqa: E402
 import page  # noqa: E402
 import run as runner  # noqa: E402
 import step  # noqa: E402
@@ -334,6 +335,23 @@ def test_tables_are_collected_from_what_is_trained(results, tmp_path, monkeypatc
     assert found[0] == other and stays in found and len(found) == len(rows) + 1
     assert [row for row in found if row not in (other, stays)] == [rows[0], *rows[2:]]
     assert "the table's 0.000 stays" in capsys.readouterr().err
+
+
+def test_curves_are_of_finished_trainings_alone(results, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "curves.csv"
+    given = ["curves.py", "smoke", "summer2winter:cut:0", "--out", str(out), "--results"]
+    for _ in range(2):                                            # rows are replaced, not repeated
+        monkeypatch.setattr(sys, "argv", [*given, str(results.parent)])
+        curves.main()
+    rows = read_rows(out)
+    assert [row["steps"] for row in rows] == [2, 4]
+    experiment = workflow.open_experiment(results, "smoke", "summer2winter")
+    last = experiment.downstream(Trial("cut"))["miou"]
+    assert rows[-1]["downstream"] == pytest.approx(last, abs=1e-5)
+    monkeypatch.setattr(sys, "argv", [*given, str(tmp_path)])
+    with pytest.raises(SystemExit):
+        curves.main()
+    assert "cut:0: has no finished training" in capsys.readouterr().err
 
 
 def test_a_pair_is_admitted_if_copy_and_matrix_both_fail_in_both_measures():

@@ -32,6 +32,8 @@ def main():
         pair, method, seed = name.split(":")
         experiment = open_experiment(results, args.profile, pair)
         trial = chosen_trial(pair, method, int(seed))
+        if not experiment.finished(trial):
+            parser.error(f"{name}: has no finished training in {results}")
         about = dict(pair=pair, method=method, weight=f"{trial.weight:g}", seed=seed)
         rows = [row for row in rows if any(row[key] != value for key, value in about.items())]
         for found in experiment.curve(trial):

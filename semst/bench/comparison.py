@@ -81,7 +81,11 @@ REQUIRED = COLUMNS[:6]
 
 def row_of(experiment: Experiment, trial: Trial) -> dict:
     "A trial's row: scores, downstream mIoU where there are labels, and where they come from."
-    row = {name: value for name, value in experiment.score(trial).items() if name in COLUMNS}
+    found, classes = experiment.score(trial), experiment.dataset.classes
+    row = {name: value for name, value in found.items() if name in COLUMNS}
+    if "animal" in classes and "confusion" in found:
+        animal = classes.index("animal")
+        row["animals"] = found["confusion"][animal][animal]
     origin = experiment.origin(trial)
     made = origin.get("made") or [{}]
     if experiment.dataset.has_labels("trainA", "trainB", "testB"):

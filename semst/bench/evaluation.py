@@ -74,8 +74,6 @@ class Evaluator(NamedTuple):
         tree = next((name for name in ("tree", "vegetation") if name in names), None)
         if tree and "sky" in names:
             row["sky_tree"] = s.confusion[names.index("sky"), names.index(tree)].item()
-        if "animal" in names:
-            row["animals"] = s.confusion[names.index("animal"), names.index("animal")].item()
         row["confusion"] = [[round(v, 5) for v in line] for line in s.confusion.tolist()]
         return row | self.distances(y, oracle, target)
 
