@@ -100,12 +100,12 @@ def test_a_forest_s_colours_say_what_is_decided():
 
 
 def test_curves_have_a_line_for_each_training():
-    rows = [dict(pair="summer2winter", method="cut", seed=seed, steps=steps, downstream=0.1,
-                 class_accuracy=0.2) for seed in (0.0, 1.0) for steps in (2.0, 4.0)]
+    rows = [dict(pair="summer2winter", method="cut", weight=0.3, seed=seed, steps=steps,
+                 downstream=0.1, class_accuracy=0.2) for seed in (0.0, 1.0) for steps in (2.0, 4.0)]
     for ax in curves_figure(rows, "title").axes:
         assert [list(line.get_xdata()) for line in ax.lines] == [[2, 4], [2, 4]]
         assert [line.get_label() for line in ax.lines] == [
-            f"CUT, summer to winter, seed {seed}" for seed in (0, 1)]
+            f"CUT, weight 0.3, seed {seed}, summer to winter" for seed in (0, 1)]
 
 
 def test_a_front_has_means_over_seeds():

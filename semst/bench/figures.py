@@ -177,8 +177,8 @@ def curves_figure(rows: list[dict], title: str) -> Figure:
     "Downstream mIoU and class accuracy after each kept checkpoint, a line for each training."
     trainings: dict[str, list[dict]] = {}
     for row in rows:
-        words = title_of(row["method"]), PAIRS[row["pair"]].title, f"seed {row['seed']:.0f}"
-        name = ", ".join(words)
+        name = (f"{title_of(row['method'])}, weight {row['weight']:g}, seed {row['seed']:.0f}, "
+                f"{PAIRS[row['pair']].title}")
         trainings.setdefault(name, []).append(row)
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), dpi=150, layout="constrained")
     for ax, measure in zip(axes, ("downstream", "class_accuracy")):
