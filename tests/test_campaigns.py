@@ -242,6 +242,7 @@ def test_a_path_with_spaces_quotes_and_unicode_works_for_every_command(tmp_path,
         ["info", root / "a run"],
         ["translate", root / "a run", source, root / "translated"],
         ["translate", root / "a run", source / "00000.png", root / "one.png"],
+        ["colour", source, target, root / "colours.safetensors"],
         ["data", "check", source, target, "--crop", 32, "--sheet", root / "sheet.png"],
         ["data", "draw", root / "drawn", "--look", "horse", "--count", 1, "--size", 64],
         [
@@ -262,7 +263,7 @@ def test_a_path_with_spaces_quotes_and_unicode_works_for_every_command(tmp_path,
     ):
         code, said = command(*words)
         assert code == 0 and "Traceback" not in said, (words, said)
-    tried = {"train", "translate", "info", "data", "study"}
+    tried = {"train", "translate", "info", "colour", "data", "study"}
     assert set(COMMANDS) == tried | set(OTHERS)
     assert len(list((root / "translated").iterdir())) == 5 and (root / "one.png").exists()
     assert not (tmp_path / "no").exists()

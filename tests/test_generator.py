@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+import semst.colour  # noqa: F401, adds its generator
 from semst.discriminator import PatchGAN
 from semst.generator import (
     GENERATORS, BlurDown, BlurUp, Generator, InstanceNorm, ResidualBlock, down_block, init_weights,
@@ -230,13 +231,13 @@ def test_any_number_of_channels(c_in, c_out):
     assert g.tap_channels == tuple(f.shape[1] for f in g.encode(x))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
-def test_every_registered_generator_has_what_a_branch_needs(name):
-    taps = (0, 4, 8)
-    g = GENERATORS[name](2, 5, "blur", "deconv", taps, in_channels=2, out_channels=1)
-    x = torch.rand(1, 2, 16, 20)
+@pytest.mark.parametrize("name, taps, c_in, c_out", [
+    ("resnet", (0, 4, 8), 2, 1), ("colour", (0,), 3, 3)])
+def test_every_generator_has_what_a_branch_needs(name, taps, c_in, c_out):
+    g = GENERATORS[name](2, 5, "blur", "deconv", taps, in_channels=c_in, out_channels=c_out)
+    x = torch.rand(1, c_in, 16, 20)
     feats = g.encode(x)
-    assert torch.equal(g.decode(feats[-1]), g(x)) and g(x).shape == (1, 1, 16, 20)
+    assert torch.equal(g.decode(feats[-1]), g(x)) and g(x).shape == (1, c_out, 16, 20)
     assert g.taps == taps and g.tap_channels == tuple(f.shape[1] for f in feats)
 
 

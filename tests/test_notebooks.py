@@ -88,8 +88,8 @@ def test_every_exercise_of_a_chapter_is_solved(solutions):
 
 
 BUILT_FIRST = """
-    A01_files A02_damage A03_pictures A04_images A05_saving A06_folders A07_data A20_colour
-    A22_noise A23_animals A24_stage A25_looks 01_generator 02_patch_sampling
+    A01_files A02_damage A03_pictures A04_images A05_saving A06_folders A07_data
+    A22_noise A23_animals A24_stage A25_looks 01_generator A20_colour 02_patch_sampling
     03_ts_loss 04_hdce_loss 05_scale_attention 06_patchgan A08_settings A54_exchange A55_hub
     A62_pretrained 07_two_scales A09_inputs A10_state A65_terms A64_ts_embeddings 08_trainer
     11_other_methods A16_speed A11_checkpoints A12_run_folder A50_samples A13_hooks A44_device
