@@ -92,8 +92,8 @@ def all_trainings(folder: Path) -> str:
         verdict, words = conclude(differences(found), about.admitted)
         lines.append(f"<li>{escape(about.title)}: <strong>{verdict}</strong>. {escape(words)}</li>")
     return f"""<section><h2>Two scales</h2><p><img src="scales.jpg" alt="SemST with two scales"></p>
-<p class="small">Summer to winter with 256 pixels: drawn scenes that the training has not seen. Kept
-picture; chapter 07 makes it anew.</p></section>
+<p class="small">Summer to winter with 256 pixels: drawn scenes that the training has not seen.
+The picture is kept; reproduce/tools/pictures.py makes it.</p></section>
 <section><h2>Verdicts of the whole comparison</h2><ul>{"".join(lines)}</ul>
 <p class="small">From all trainings in reproduce/tables/scores.csv, by reproduce/PROTOCOL.md. The
 figures below have verdicts of their own, from the trainings of this profile.</p></section>"""
