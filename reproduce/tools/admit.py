@@ -5,13 +5,12 @@
 Measured on the pilots' scenes, before any training.
 """
 import argparse
-import csv
 from pathlib import Path
 
+from semst.bench.comparison import write_rows
 from semst.bench.experiment import Trial
 from semst.bench.protocol import PAIRS, PILOT_SEED, PROFILES
 from semst.bench.workflow import pilot_experiment, results_folder
-from semst.files import atomic
 
 READABLE, MARGIN = 0.75, 0.15
 COLUMNS = ("pair", "row", "pixel_accuracy", "class_accuracy", "miou")
@@ -40,10 +39,7 @@ def main():
         print(pair, "admitted" if admitted(rows) else "refused", flush=True)
         lines += [dict(pair=pair, row=name) | {m: f"{row[m]:.4f}" for m in COLUMNS[2:]}
                   for name, row in rows.items()]
-    with atomic(args.out) as draft, draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write_rows(args.out, lines, COLUMNS)
 
 
 if __name__ == "__main__":

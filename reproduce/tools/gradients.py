@@ -6,15 +6,14 @@ RUN is a run of SemST that keeps its checkpoints, SOURCES its folder of source p
 24 pictures: with respect to the networks' weights, and to the translation.
 """
 import argparse
-import csv
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from semst.bench.comparison import write_rows
 from semst.checkpoint import load_checkpoint
 from semst.data import list_images, load_image, to_tensor
-from semst.files import atomic
 from semst.inputs import step_inputs
 from semst.methods import method_of
 from semst.pretrained import checkpoints
@@ -53,12 +52,9 @@ def main():
     for checkpoint in checkpoints(args.run):
         state = TrainState(config, steps, Accelerator(cpu=True), method_of(config))
         load_checkpoint(state, checkpoint)
-        rows += [dict(step=state.step, term=name, weights=f"{a:.6g}", translation=f"{b:.6g}")
+        rows += [dict(step=state.step, term=name, weights=a, translation=b)
                  for name, (a, b) in norms(state, pictures).items()]
-    with atomic(args.out) as draft, draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(args.out, rows, COLUMNS)
 
 
 if __name__ == "__main__":

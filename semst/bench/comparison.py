@@ -95,10 +95,10 @@ def row_of(experiment: Experiment, trial: Trial) -> dict:
     return about | row | dict(settings=origin.get("settings", ""),
                               revision=made[-1].get("revision", "")[:10])
 
-def write_rows(path: str | Path, rows: Iterable[dict]) -> None:
+def write_rows(path: str | Path, rows: Iterable[dict], columns: Sequence[str] = COLUMNS) -> None:
     "A CSV file of rows; numbers have six digits, what a row lacks is empty."
     with atomic(path) as draft, draft.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()})
